@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+#pragma once
+/*
+ * The binary contract between the BPF program and everything in userspace that opens its maps.
+ *
+ * Included by bpf/ (with the kernel's types) and by agent/ and tools/. Fixed-width fields, no implicit
+ * padding, addresses in network byte order and typed __be32, everything else in host byte order. A
+ * change to the layout or to the meaning of a field raises MAPS_ABI; maps of different ABIs live in
+ * different directories and never meet.
+ */
+
+#include <linux/types.h>
+
+#define MAPS_ABI 1
+
+/*
+ * Pins. bpffs refuses names with a dot (kernel/bpf/inode.c, bpf_lookup()) and interface names may have
+ * one, so what belongs to an interface is named by its index.
+ */
+#define MAPS_PIN_ROOT "/sys/fs/bpf/ipipdirect"
+#define MAPS_PIN_ABI_DIR "v1" /* "v" MAPS_ABI: the maps; below MAPS_PIN_ROOT */
+
+#define MAPS_REMOTES_MAX_DEFAULT 16384
+
+/* Slot 0 of `direct` and `kept` belongs to no entry: it counts IPIP packets to unknown remotes. */
+#define MAPS_SLOT_NONE 0
+
+/* What to do with the packets of an entry. */
+enum maps_mode {
+	MAPS_MODE_DIRECT = 0, /* strip, rewrite, send straight to the client */
+	MAPS_MODE_SHADOW = 1, /* count what would go direct, change nothing */
+	MAPS_MODE_TUNNEL = 2, /* leave everything to the tunnel (drain) */
+	MAPS_MODE_COUNT,
+};
+
+enum maps_flag {
+	/* Several tunnels share this remote: `sources` decides by inner source. Only in `remotes`. */
+	MAPS_FLAG_SHARED = 1 << 0,
+};
+
+/* Key of `remotes`: the outer destination of an outgoing IPIP packet. */
+struct maps_remote_key {
+	__be32 remote;
+};
+
+/* Key of `sources`, consulted only below a remote flagged MAPS_FLAG_SHARED. */
+struct maps_source_key {
+	__be32 remote;
+	__be32 inner_source;
+};
+
+/* Value of `remotes` and of `sources`. */
+struct maps_entry {
+	__be32 game_server_ip; /* the new source address; 0 in a row flagged MAPS_FLAG_SHARED */
+	__u32 slot;       /* index into `direct` and `kept`; one an entry, never MAPS_SLOT_NONE */
+	__u16 flags;      /* enum maps_flag */
+	__u8 mode;        /* enum maps_mode */
+	__u8 reserved8;   /* 0 */
+	__u32 reserved32; /* 0 */
+};
+
+/* Value of `direct`, a per-CPU array: what was sent straight to clients. */
+struct maps_direct_counters {
+	__u64 packets; /* as they leave the wire: a super-packet counts its segments */
+	__u64 bytes; /* IP length without the stripped header, of the super-packet where there is one */
+};
+
+/*
+ * Why a packet stayed on the tunnel. Names for people are in maps_reason_name(); each is explained in
+ * docs/DATAPATH.md. Append only: the numbers are part of the ABI.
+ */
+enum maps_reason {
+	MAPS_KEPT_NO_ENTRY = 0,       /* slot 0: no row for this remote */
+	MAPS_KEPT_NO_SOURCE = 1,      /* shared remote, no row for this inner source */
+	MAPS_KEPT_SHADOW = 2,         /* mode shadow: would have gone direct */
+	MAPS_KEPT_MODE_TUNNEL = 3,    /* mode tunnel */
+	MAPS_KEPT_OUTER_OPTIONS = 4,  /* the outer header has options */
+	MAPS_KEPT_OUTER_FRAGMENT = 5, /* the outer packet is a fragment */
+	MAPS_KEPT_OUTER_LENGTH = 6,   /* the outer total length disagrees with the packet */
+	MAPS_KEPT_INNER_VERSION = 7,  /* the inner packet is not IPv4, or its ihl is below 5 */
+	MAPS_KEPT_INNER_SHORT = 8,    /* the inner packet ends before its headers do */
+	MAPS_KEPT_INNER_LENGTH = 9,   /* the inner total length disagrees with the outer one */
+	MAPS_KEPT_ICMP_ERROR = 10,    /* an ICMP error whose embedded packet cannot be rewritten */
+	MAPS_KEPT_NO_NEXT_HOP =
+		11, /* no route to the client out of this interface, or no neighbour */
+	MAPS_KEPT_PULL_FAILED = 12,  /* no memory to make the headers writable */
+	MAPS_KEPT_STRIP_FAILED = 13, /* the kernel refused to strip the outer header */
+	MAPS_DROP_WRITE_FAILED = 14, /* not kept but dropped: a write after the strip failed */
+	MAPS_REASON_COUNT,
+};
+
+#define MAPS_REASON_ROOM 32 /* places in struct maps_kept_counters; reasons may grow into it */
+
+/* Value of `kept`, an array shared by all CPUs: packets, added to atomically. */
+struct maps_kept_counters {
+	__u64 packets[MAPS_REASON_ROOM];
+};
+
+_Static_assert(sizeof(struct maps_remote_key) == 4, "maps ABI");
+_Static_assert(sizeof(struct maps_source_key) == 8, "maps ABI");
+_Static_assert(sizeof(struct maps_entry) == 16, "maps ABI");
+_Static_assert(sizeof(struct maps_direct_counters) == 16, "maps ABI");
+_Static_assert(sizeof(struct maps_kept_counters) == 8 * MAPS_REASON_ROOM, "maps ABI");
+_Static_assert((int)MAPS_REASON_COUNT <= MAPS_REASON_ROOM, "maps ABI");
