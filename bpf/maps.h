@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#pragma once
+/*
+ * The maps of the datapath. Their keys and values are schema/maps.h, the contract with userspace;
+ * here are only their kinds and sizes. The agent may set other sizes before it loads the object.
+ *
+ * A map and a program cannot share a name in one C file, so the per-CPU counters of direct packets,
+ * which the contract calls `direct`, are the map `counters`.
+ */
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "schema/maps.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
+	__type(key, struct maps_remote_key);
+	__type(value, struct maps_entry);
+} remotes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
+	__type(key, struct maps_source_key);
+	__type(value, struct maps_entry);
+} sources SEC(".maps");
+
+/* One slot an entry of either hash; slot 0 is MAPS_SLOT_NONE. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct maps_direct_counters);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct maps_kept_counters);
+} kept SEC(".maps");
