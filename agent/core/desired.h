@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * From tunnels to the rows that the BPF maps should hold. Pure: same tunnels, same rows, byte for byte.
+ */
+
+#include <stddef.h>
+
+#include "agent/core/tunnel.h"
+#include "schema/maps.h"
+
+enum row_map {
+	ROW_REMOTES, /* key: remote */
+	ROW_SOURCES, /* key: remote and inner source */
+};
+
+/* One row of one map; the common currency of desired, plan, entry_map and status. */
+struct row {
+	enum row_map map;
+	struct ip4 remote;
+	struct ip4 inner_source; /* none in ROW_REMOTES */
+	struct maps_entry entry; /* entry.slot is 0 in desired rows: plan gives it */
+	size_t tunnel;           /* index of the tunnel it is for; SIZE_MAX: several, or unknown */
+};
+
+struct rows {
+	struct row *list; /* sorted by row_compare() */
+	size_t n;
+};
+
+/* By map, remote, inner source; never by contents. */
+int row_compare(const struct row *a, const struct row *b);
+void rows_sort(struct rows *rows);
+void rows_done(struct rows *rows);
+
+/*
+ * Resolves shared remotes and conflicts. Marks tunnels that collide (state, reason, rival) and returns
+ * the rows of all others. 0 or -ENOMEM.
+ */
+int desired_make(struct tunnels *tunnels, struct rows *ret);

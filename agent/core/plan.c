@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/core/plan.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+
+/*
+ * The order that keeps every step safe. A shared row that appears before its sources only keeps packets
+ * on the tunnel, but sources first means that no packet of a running server takes the detour.
+ */
+enum phase {
+	PHASE_ADD_SOURCES,
+	PHASE_ADD_REMOTES,
+	PHASE_REMOVE_REMOTES,
+	PHASE_REMOVE_SOURCES,
+};
+
+/* Which counter slots are in use: one byte each, slot 0 always is. */
+struct slots {
+	uint8_t *used;
+	uint32_t n;
+	uint32_t next; /* no free one below */
+};
+
+static void slots_done(struct slots *slots)
+{
+	free(slots->used);
+}
+
+const char *plan_verb_name(enum plan_verb verb)
+{
+	switch (verb) {
+	case PLAN_ADD:
+		return "add";
+	case PLAN_CHANGE:
+		return "change";
+	case PLAN_REMOVE:
+		return "remove";
+	}
+	return "?";
+}
+
+void plan_done(struct plan *plan)
+{
+	free(plan->ops);
+	free(plan->no_room);
+	*plan = (struct plan){ 0 };
+}
+
+/*
+ * Slots of rows that this plan removes stay taken until the next plan: a packet under way may still
+ * count there.
+ */
+static int slots_init(struct slots *slots, const struct rows *have, uint32_t n)
+{
+	slots->used = calloc(n, 1);
+	if (!slots->used)
+		return -ENOMEM;
+	slots->n = n;
+	slots->next = 1;
+	slots->used[MAPS_SLOT_NONE] = 1;
+	for (size_t i = 0; i < have->n; i++)
+		if (have->list[i].entry.slot < n)
+			slots->used[have->list[i].entry.slot] = 1;
+	return 0;
+}
+
+static bool slots_take(struct slots *slots, uint32_t *ret)
+{
+	for (; slots->next < slots->n; slots->next++) {
+		if (slots->used[slots->next])
+			continue;
+		slots->used[slots->next] = 1;
+		*ret = slots->next++;
+		return true;
+	}
+	return false;
+}
+
+static bool entry_equal(const struct maps_entry *a, const struct maps_entry *b)
+{
+	return a->game_server_ip == b->game_server_ip && a->flags == b->flags && a->mode == b->mode;
+}
+
+static int add_op(struct plan *plan, enum plan_verb verb, const struct row *row, uint32_t slot)
+{
+	struct plan_op *op = ARRAY_APPEND(plan->ops, plan->n_ops);
+
+	if (!op)
+		return -ENOMEM;
+	plan->n_ops++;
+	op->verb = verb;
+	op->row = *row;
+	op->row.entry.slot = slot;
+	return 0;
+}
+
+static int add_no_room(struct plan *plan, const struct row *row)
+{
+	struct row *slot = ARRAY_APPEND(plan->no_room, plan->n_no_room);
+
+	if (!slot)
+		return -ENOMEM;
+	plan->n_no_room++;
+	*slot = *row;
+	return 0;
+}
+
+static const struct row *find_row(const struct rows *rows, const struct row *key)
+{
+	size_t low = 0, high = rows->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int c = row_compare(&rows->list[middle], key);
+
+		if (c == 0)
+			return &rows->list[middle];
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+static uint32_t count_map(const struct rows *rows, enum row_map map)
+{
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < rows->n; i++)
+		n += rows->list[i].map == map;
+	return n;
+}
+
+/* Existing rows stay when the map is full; it is the new ones that must wait for room. */
+static int plan_upserts(struct plan *plan, const struct rows *desired, const struct rows *have,
+	enum row_map map, const struct plan_limits *limits, struct slots *slots)
+{
+	uint32_t n_rows = count_map(have, map);
+	int r;
+
+	for (size_t i = 0; i < desired->n; i++) {
+		const struct row *row = &desired->list[i], *old;
+		uint32_t slot;
+
+		if (row->map != map)
+			continue;
+		old = find_row(have, row);
+		if (old) {
+			if (!limits->complete || entry_equal(&old->entry, &row->entry))
+				continue;
+			r = add_op(plan, PLAN_CHANGE, row, old->entry.slot);
+		} else if (n_rows < limits->max_rows && slots_take(slots, &slot)) {
+			n_rows++;
+			r = add_op(plan, PLAN_ADD, row, slot);
+		} else {
+			r = add_no_room(plan, row);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int plan_removals(
+	struct plan *plan, const struct rows *desired, const struct rows *have, enum row_map map)
+{
+	for (size_t i = 0; i < have->n; i++) {
+		const struct row *row = &have->list[i];
+		int r;
+
+		if (row->map != map || find_row(desired, row))
+			continue;
+		r = add_op(plan, PLAN_REMOVE, row, row->entry.slot);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
+	struct plan *ret)
+{
+	static const enum phase phases[] = { PHASE_ADD_SOURCES, PHASE_ADD_REMOTES,
+		PHASE_REMOVE_REMOTES, PHASE_REMOVE_SOURCES };
+	_cleanup_(plan_done) struct plan plan = { 0 };
+	_cleanup_(slots_done) struct slots slots = { 0 };
+	int r;
+
+	r = slots_init(&slots, have, limits->max_slots);
+	for (size_t i = 0; r == 0 && i < ELEMENTS_OF(phases); i++) {
+		switch (phases[i]) {
+		case PHASE_ADD_SOURCES:
+			r = plan_upserts(&plan, desired, have, ROW_SOURCES, limits, &slots);
+			break;
+		case PHASE_ADD_REMOTES:
+			r = plan_upserts(&plan, desired, have, ROW_REMOTES, limits, &slots);
+			break;
+		case PHASE_REMOVE_REMOTES:
+			if (limits->complete)
+				r = plan_removals(&plan, desired, have, ROW_REMOTES);
+			break;
+		case PHASE_REMOVE_SOURCES:
+			if (limits->complete)
+				r = plan_removals(&plan, desired, have, ROW_SOURCES);
+			break;
+		}
+	}
+	if (r < 0)
+		return r;
+	*ret = plan;
+	plan = (struct plan){ 0 };
+	return 0;
+}

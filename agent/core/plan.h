@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * From "have" and "desired" to the operations between them, in an order in which after each single one
+ * every packet is either right or left to the tunnel. Pure.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/core/desired.h"
+
+enum plan_verb {
+	PLAN_ADD,    /* a row that is not there: its counter slot is new and must be zeroed first */
+	PLAN_CHANGE, /* a row that is there with another entry; it keeps its slot */
+	PLAN_REMOVE,
+};
+
+struct plan_op {
+	enum plan_verb verb;
+	struct row row; /* with its slot; for PLAN_REMOVE the row as it is */
+};
+
+struct plan {
+	struct plan_op *ops;
+	size_t n_ops;
+	/* Desired rows that found no room in their map; they stay on the tunnel. */
+	struct row *no_room;
+	size_t n_no_room;
+};
+
+struct plan_limits {
+	uint32_t max_rows;  /* of each of the two maps */
+	uint32_t max_slots; /* of the counters, slot 0 included */
+	/*
+	 * Whether the snapshot was complete. If not, rows are only added: a row that seems superfluous
+	 * or different may be that of a namespace nobody could read.
+	 */
+	bool complete;
+};
+
+/*
+ * Both lists sorted by row_compare(). Rows of `sources` come before the row of `remotes` that makes
+ * them count, and go after it. 0 or -ENOMEM.
+ */
+int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
+	struct plan *ret);
+void plan_done(struct plan *plan);
+
+const char *plan_verb_name(enum plan_verb verb);

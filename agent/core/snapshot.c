@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/core/snapshot.h"
+
+const char *netns_label(const struct netns *netns)
+{
+	if (netns->n_names > 0)
+		return netns->names[0];
+	return netns->nsid == NSID_OWN ? "host" : "?";
+}
+
+bool netns_id_equal(const struct netns_id *a, const struct netns_id *b)
+{
+	return a->dev == b->dev && a->ino == b->ino;
+}
+
+void netns_view_done(struct netns_view *view)
+{
+	free(view->links);
+	free(view->addresses);
+	*view = (struct netns_view){ 0 };
+}
+
+void netns_done(struct netns *netns)
+{
+	for (size_t i = 0; i < netns->n_names; i++)
+		free(netns->names[i]);
+	free(netns->names);
+	netns_view_done(&netns->view);
+	*netns = (struct netns){ 0 };
+}
+
+void snapshot_done(struct snapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->n_netns; i++)
+		netns_done(&snapshot->netns[i]);
+	free(snapshot->netns);
+	for (size_t i = 0; i < snapshot->n_skipped; i++)
+		free(snapshot->skipped[i].path);
+	free(snapshot->skipped);
+	*snapshot = (struct snapshot){ 0 };
+}
+
+static int compare_links(const void *pa, const void *pb)
+{
+	const struct ipip_link *a = pa, *b = pb;
+
+	return a->ifindex < b->ifindex ? -1 : a->ifindex > b->ifindex;
+}
+
+static int compare_addresses(const void *pa, const void *pb)
+{
+	const struct netns_address *a = pa, *b = pb;
+
+	if (a->ifindex != b->ifindex)
+		return a->ifindex < b->ifindex ? -1 : 1;
+	return ip4_compare(a->address, b->address);
+}
+
+void netns_view_sort(struct netns_view *view)
+{
+	/* qsort() with a NULL base is undefined even for no elements. */
+	if (view->n_links > 0)
+		qsort(view->links, view->n_links, sizeof(*view->links), compare_links);
+	if (view->n_addresses > 0)
+		qsort(view->addresses, view->n_addresses, sizeof(*view->addresses),
+			compare_addresses);
+}

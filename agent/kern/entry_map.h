@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The pinned maps as rows and counters. A thin door: one operation on one row at a time, no decisions.
+ * All functions return 0 or -errno.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/core/desired.h"
+#include "agent/core/plan.h"
+#include "agent/core/status.h"
+#include "schema/maps.h"
+
+struct entry_maps {
+	int remotes, sources, counters, kept; /* fds, owned */
+	uint32_t max_rows;                    /* of each of remotes and sources */
+	uint32_t n_slots;                     /* of counters and kept */
+};
+
+#define ENTRY_MAPS_NONE ((struct entry_maps){ -1, -1, -1, -1, 0, 0 })
+
+/*
+ * Opens the pins. Read-only works for who may only read them (BPF_F_RDONLY). -ENOENT: there are none;
+ * -EPERM or -EACCES: not allowed; -EINVAL: they are not what this ABI pins.
+ */
+int entry_maps_open(bool read_only, struct entry_maps *ret);
+void entry_maps_done(struct entry_maps *maps);
+
+/* All rows of both maps, sorted by row_compare(), each once; the caller's. */
+int entry_maps_read(const struct entry_maps *maps, struct rows *ret);
+
+/*
+ * Carries out one operation. PLAN_ADD zeroes the counter slot first. -E2BIG: the map is full. Removing
+ * what is not there succeeds.
+ */
+int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op);
+
+int entry_maps_count(const struct entry_maps *maps, uint32_t slot, struct slot_counters *ret);

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/net_namespace.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netlink/attr.h>
+#include <netlink/errno.h>
+#include <netlink/msg.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "agent/kern/nl_decode.h"
+#include "agent/kern/rtnl.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+
+#define RECEIVE_BUFFER 65536 /* the kernel fills at most 32 KiB a dump message: netlink_dump() */
+#define REPLY_TIMEOUT_S 10 /* the kernel answers at once; this only bounds a kernel that does not */
+
+struct rtnl {
+	struct nl_sock *socket; /* NULL after a failure: a fresh one has no half-read dump in it */
+};
+
+/* Takes one reply message. 0 or -errno; -ENOENT passes over the message. */
+typedef int reply_fn(struct nlmsghdr *message, void *userdata);
+
+struct exchange {
+	reply_fn *reply;
+	void *userdata;
+	int error;
+};
+
+DEFINE_CLEANUP(struct nl_sock *, nl_socket_free)
+DEFINE_CLEANUP(struct nl_msg *, nlmsg_free)
+DEFINE_CLEANUP(struct nl_cb *, nl_cb_put)
+
+static int on_valid(struct nl_msg *message, void *userdata)
+{
+	struct exchange *exchange = userdata;
+	int r;
+
+	if (exchange->error < 0 || !exchange->reply)
+		return NL_OK; /* read on to the end, so that the socket stays usable */
+	r = exchange->reply(nlmsg_hdr(message), exchange->userdata);
+	if (r < 0 && r != -ENOENT)
+		exchange->error = r;
+	return NL_OK;
+}
+
+static int on_error(struct sockaddr_nl *from, struct nlmsgerr *error, void *userdata)
+{
+	struct exchange *exchange = userdata;
+
+	(void)from;
+	exchange->error = error->error;
+	return NL_STOP;
+}
+
+/* A dump that fails on its way says so in the payload of NLMSG_DONE, which libnl 3.7 does not read. */
+static int on_finish(struct nl_msg *message, void *userdata)
+{
+	struct exchange *exchange = userdata;
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	int error;
+
+	if (nlmsg_datalen(header) < (int)sizeof(error))
+		return NL_OK;
+	memcpy(&error, nlmsg_data(header), sizeof(error));
+	if (error < 0 && exchange->error == 0)
+		exchange->error = error;
+	return NL_OK;
+}
+
+static int socket_open(struct nl_sock **ret)
+{
+	_cleanup_(nl_socket_freep) struct nl_sock *sk = nl_socket_alloc();
+	struct timeval timeout = { .tv_sec = REPLY_TIMEOUT_S };
+	int on = 1, fd;
+
+	if (!sk)
+		return -ENOMEM;
+	if (nl_connect(sk, NETLINK_ROUTE) < 0)
+		return errno > 0 ? -errno : -EIO;
+	nl_socket_disable_auto_ack(sk);
+	nl_socket_disable_msg_peek(sk);
+	if (nl_socket_set_msg_buf_size(sk, RECEIVE_BUFFER) < 0)
+		return -ENOMEM;
+	fd = nl_socket_get_fd(sk);
+	/* IFLA_TARGET_NETNSID and the filter by kind are honoured in strict dumps only. */
+	if (setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof(on)) < 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0)
+		return -errno;
+	*ret = TAKE_PTR(sk);
+	return 0;
+}
+
+int rtnl_open(struct rtnl **ret)
+{
+	struct rtnl *rtnl = calloc(1, sizeof(*rtnl));
+	int r;
+
+	if (!rtnl)
+		return -ENOMEM;
+	r = socket_open(&rtnl->socket);
+	if (r < 0) {
+		free(rtnl);
+		return r;
+	}
+	*ret = rtnl;
+	return 0;
+}
+
+void rtnl_close(struct rtnl *rtnl)
+{
+	if (!rtnl)
+		return;
+	nl_socket_free(rtnl->socket);
+	free(rtnl);
+}
+
+/* libnl folds many errors into one; only these come from reading, as opposed to the kernel's answer. */
+static int receive_error(int nle)
+{
+	switch (nle) {
+	case -NLE_DUMP_INTR:
+	case -NLE_NOMEM: /* ENOBUFS, says libnl */
+	case -NLE_AGAIN:
+		return -EAGAIN;
+	default:
+		return -EIO;
+	}
+}
+
+static int exchange_on(struct nl_sock *sk, struct nl_msg *request, struct exchange *exchange)
+{
+	_cleanup_(nl_cb_putp) struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
+	int n;
+
+	if (!cb)
+		return -ENOMEM;
+	nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_valid, exchange);
+	nl_cb_set(cb, NL_CB_FINISH, NL_CB_CUSTOM, on_finish, exchange);
+	nl_cb_err(cb, NL_CB_CUSTOM, on_error, exchange);
+	if (nl_send_auto(sk, request) < 0)
+		return -EIO;
+	n = nl_recvmsgs(sk, cb);
+	if (exchange->error < 0)
+		return exchange->error;
+	return n < 0 ? receive_error(n) : 0;
+}
+
+static int transact(struct rtnl *rtnl, struct nl_msg *request, reply_fn *reply, void *userdata)
+{
+	struct exchange exchange = { .reply = reply, .userdata = userdata };
+	int r;
+
+	if (!rtnl->socket) {
+		r = socket_open(&rtnl->socket);
+		if (r < 0)
+			return r;
+	}
+	r = exchange_on(rtnl->socket, request, &exchange);
+	if (r < 0) {
+		nl_socket_free(rtnl->socket);
+		rtnl->socket = NULL;
+	}
+	return r;
+}
+
+static struct nl_msg *message_new(int type, int flags, const void *header, size_t size)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = nlmsg_alloc_simple(type, flags);
+
+	if (!message || nlmsg_append(message, (void *)header, size, NLMSG_ALIGNTO) < 0)
+		return NULL;
+	return TAKE_PTR(message);
+}
+
+static int on_nsid(struct nlmsghdr *message, void *userdata)
+{
+	return nl_decode_nsid(message, userdata);
+}
+
+static int nsid_request(struct rtnl *rtnl, int type, int flags, int netns_fd, int32_t *nsid)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
+	struct rtgenmsg header = { .rtgen_family = AF_UNSPEC };
+
+	message = message_new(type, flags, &header, sizeof(header));
+	if (!message || nla_put_u32(message, NETNSA_FD, (uint32_t)netns_fd) < 0)
+		return -ENOMEM;
+	if (type == RTM_NEWNSID && nla_put_s32(message, NETNSA_NSID, -1) < 0)
+		return -ENOMEM;
+	return transact(rtnl, message, type == RTM_GETNSID ? on_nsid : NULL, nsid);
+}
+
+int rtnl_get_nsid(struct rtnl *rtnl, int netns_fd, int32_t *ret_nsid)
+{
+	int32_t nsid = NETNSA_NSID_NOT_ASSIGNED;
+	int r;
+
+	r = nsid_request(rtnl, RTM_GETNSID, NLM_F_REQUEST, netns_fd, &nsid);
+	if (r < 0)
+		return r;
+	if (nsid == NETNSA_NSID_NOT_ASSIGNED) {
+		r = nsid_request(rtnl, RTM_NEWNSID, NLM_F_REQUEST | NLM_F_ACK, netns_fd, NULL);
+		if (r < 0 && r != -EEXIST) /* somebody was faster: all the same */
+			return r;
+		r = nsid_request(rtnl, RTM_GETNSID, NLM_F_REQUEST, netns_fd, &nsid);
+		if (r < 0)
+			return r;
+	}
+	if (nsid == NETNSA_NSID_NOT_ASSIGNED)
+		return -EAGAIN;
+	*ret_nsid = nsid;
+	return 0;
+}
+
+static int on_link(struct nlmsghdr *message, void *userdata)
+{
+	struct netns_view *view = userdata;
+	struct ipip_link link, *slot;
+	int r;
+
+	r = nl_decode_ipip(message, &link);
+	if (r < 0)
+		return r;
+	slot = ARRAY_APPEND(view->links, view->n_links);
+	if (!slot)
+		return -ENOMEM;
+	*slot = link;
+	view->n_links++;
+	return 0;
+}
+
+static int on_address(struct nlmsghdr *message, void *userdata)
+{
+	struct netns_view *view = userdata;
+	struct netns_address address, *slot;
+	int r;
+
+	r = nl_decode_address(message, &address);
+	if (r < 0)
+		return r;
+	slot = ARRAY_APPEND(view->addresses, view->n_addresses);
+	if (!slot)
+		return -ENOMEM;
+	*slot = address;
+	view->n_addresses++;
+	return 0;
+}
+
+static int dump_links(struct rtnl *rtnl, int32_t nsid, struct netns_view *view)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
+	struct ifinfomsg header = { .ifi_family = AF_UNSPEC };
+	struct nlattr *info;
+
+	message = message_new(RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, &header, sizeof(header));
+	if (!message)
+		return -ENOMEM;
+	if (nsid != NSID_OWN && nla_put_s32(message, IFLA_TARGET_NETNSID, nsid) < 0)
+		return -ENOMEM;
+	info = nla_nest_start(message, IFLA_LINKINFO);
+	if (!info || nla_put_string(message, IFLA_INFO_KIND, "ipip") < 0)
+		return -ENOMEM;
+	(void)nla_nest_end(message, info);
+	return transact(rtnl, message, on_link, view);
+}
+
+static int dump_addresses(struct rtnl *rtnl, int32_t nsid, struct netns_view *view)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
+	struct ifaddrmsg header = { .ifa_family = AF_INET };
+
+	message = message_new(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP, &header, sizeof(header));
+	if (!message)
+		return -ENOMEM;
+	if (nsid != NSID_OWN && nla_put_s32(message, IFA_TARGET_NETNSID, nsid) < 0)
+		return -ENOMEM;
+	return transact(rtnl, message, on_address, view);
+}
+
+int rtnl_read_netns(struct rtnl *rtnl, int32_t nsid, struct netns_view *ret)
+{
+	_cleanup_(netns_view_done) struct netns_view view = { 0 };
+	int r;
+
+	r = dump_links(rtnl, nsid, &view);
+	if (r < 0)
+		return r;
+	r = dump_addresses(rtnl, nsid, &view);
+	if (r < 0)
+		return r;
+	netns_view_sort(&view);
+	*ret = view;
+	view = (struct netns_view){ 0 };
+	return 0;
+}
+
+static int on_interface(struct nlmsghdr *message, void *userdata)
+{
+	return nl_decode_interface(message, userdata);
+}
+
+static int get_interface(
+	struct rtnl *rtnl, uint32_t ifindex, const char *name, struct host_interface *ret)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
+	struct ifinfomsg header = { .ifi_family = AF_UNSPEC, .ifi_index = (int)ifindex };
+	struct host_interface interface = { 0 };
+	int r;
+
+	message = message_new(RTM_GETLINK, NLM_F_REQUEST, &header, sizeof(header));
+	if (!message || (name && nla_put_string(message, IFLA_IFNAME, name) < 0))
+		return -ENOMEM;
+	r = transact(rtnl, message, on_interface, &interface);
+	if (r < 0)
+		return r;
+	*ret = interface;
+	return 0;
+}
+
+int rtnl_get_interface(struct rtnl *rtnl, const char *name, struct host_interface *ret)
+{
+	return get_interface(rtnl, 0, name, ret);
+}
+
+struct default_routes {
+	struct default_route *list;
+	size_t n;
+};
+
+static void default_routes_done(struct default_routes *routes)
+{
+	free(routes->list);
+}
+
+static int on_route(struct nlmsghdr *message, void *userdata)
+{
+	struct default_routes *routes = userdata;
+	struct default_route route, *slot;
+	int r;
+
+	r = nl_decode_default_route(message, &route);
+	if (r < 0)
+		return r;
+	slot = ARRAY_APPEND(routes->list, routes->n);
+	if (!slot)
+		return -ENOMEM;
+	*slot = route;
+	routes->n++;
+	return 0;
+}
+
+static int compare_routes(const void *pa, const void *pb)
+{
+	const struct default_route *a = pa, *b = pb;
+
+	if (a->metric != b->metric)
+		return a->metric < b->metric ? -1 : 1;
+	return a->ifindexes[0] < b->ifindexes[0] ? -1 : a->ifindexes[0] > b->ifindexes[0];
+}
+
+static int add_interface(
+	struct rtnl *rtnl, uint32_t ifindex, struct host_interface **list, size_t *n)
+{
+	struct host_interface interface, *slot;
+	int r;
+
+	for (size_t i = 0; i < *n; i++)
+		if ((*list)[i].ifindex == ifindex)
+			return 0;
+	r = get_interface(rtnl, ifindex, NULL, &interface);
+	if (r == -ENODEV) /* went with its route, after the dump */
+		return 0;
+	if (r < 0)
+		return r;
+	slot = ARRAY_APPEND(*list, *n);
+	if (!slot)
+		return -ENOMEM;
+	*slot = interface;
+	(*n)++;
+	return 0;
+}
+
+int rtnl_default_interfaces(struct rtnl *rtnl, struct host_interface **ret, size_t *ret_n)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
+	_cleanup_(default_routes_done) struct default_routes routes = { 0 };
+	_cleanup_free_ struct host_interface *list = NULL;
+	struct rtmsg header = { .rtm_family = AF_INET };
+	size_t n = 0;
+	int r;
+
+	message = message_new(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, &header, sizeof(header));
+	if (!message || nla_put_u32(message, RTA_TABLE, RT_TABLE_MAIN) < 0)
+		return -ENOMEM;
+	r = transact(rtnl, message, on_route, &routes);
+	if (r < 0)
+		return r;
+	if (routes.n > 0)
+		qsort(routes.list, routes.n, sizeof(*routes.list), compare_routes);
+	for (size_t i = 0; i < routes.n; i++) {
+		for (size_t j = 0; j < routes.list[i].n_ifindexes; j++) {
+			r = add_interface(rtnl, routes.list[i].ifindexes[j], &list, &n);
+			if (r < 0)
+				return r;
+		}
+	}
+	*ret = TAKE_PTR(list);
+	*ret_n = n;
+	return 0;
+}

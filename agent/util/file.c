@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/util/cleanup.h"
+#include "agent/util/file.h"
+
+int file_open_directory(const char *path, unsigned int mode, int *ret_fd)
+{
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ELOOP ? -ENOTDIR : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
+		return -EPERM;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int write_all(int fd, const char *text, size_t size)
+{
+	while (size > 0) {
+		ssize_t n = write(fd, text, size);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		text += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+int file_replace(int directory, const char *name, const char *text, size_t size)
+{
+	_cleanup_close_ int fd = -1;
+	char beside[256];
+	int r;
+
+	r = snprintf(beside, sizeof(beside), ".%s.new", name);
+	if (r < 0 || (size_t)r >= sizeof(beside))
+		return -ENAMETOOLONG;
+	/* What is there was left by an agent that was killed here. */
+	if (unlinkat(directory, beside, 0) < 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(directory, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+	if (fd < 0)
+		return -errno;
+	r = write_all(fd, text, size);
+	if (r == 0 && renameat(directory, beside, directory, name) < 0)
+		r = -errno;
+	if (r < 0)
+		(void)unlinkat(directory, beside, 0);
+	return r;
+}
+
+int file_read(const char *path, size_t max, char **ret, size_t *ret_size)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	_cleanup_free_ char *text = NULL;
+	struct stat st;
+	size_t size = 0;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	if ((uintmax_t)st.st_size > max)
+		return -E2BIG;
+	text = malloc(max + 1);
+	if (!text)
+		return -ENOMEM;
+	for (;;) {
+		ssize_t n = read(fd, text + size, max + 1 - size);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		size += (size_t)n;
+		if (size > max) /* it grew while we read */
+			return -E2BIG;
+	}
+	text[size] = '\0';
+	*ret = TAKE_PTR(text);
+	*ret_size = size;
+	return 0;
+}
