@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT */
+/* Properties of the plan, over many generated pairs of worlds, with a model of the maps in memory. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/core/plan.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/world.h"
+
+#define ROUNDS 2000
+
+/* xorshift32: the same worlds in every run. */
+static uint32_t random_state;
+
+static uint32_t random_below(uint32_t n)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 17;
+	random_state ^= random_state << 5;
+	return random_state % n;
+}
+
+/* A dozen servers in a small address space, so that remotes and addresses often collide. */
+static void random_world(char *buf, size_t size)
+{
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (uint32_t i = random_below(12); i > 0; i--) {
+		n += (size_t)snprintf(buf + n, size - n, "netns g%u\n tun0 192.0.2.%u %s%u\n", i,
+			1 + random_below(3), random_below(2) ? "203.0.113." : "10.0.0.",
+			1 + random_below(4));
+	}
+}
+
+static const struct plan_limits roomy = { .max_rows = 1024, .max_slots = 2049, .complete = true };
+
+static void apply(struct rows *maps, const struct plan_op *op)
+{
+	size_t i = 0;
+
+	while (i < maps->n && row_compare(&maps->list[i], &op->row) != 0)
+		i++;
+	switch (op->verb) {
+	case PLAN_ADD: {
+		struct row *slot;
+
+		assert_true(i == maps->n);
+		slot = ARRAY_APPEND(maps->list, maps->n);
+		assert_non_null(slot);
+		*slot = op->row;
+		maps->n++;
+		break;
+	}
+	case PLAN_CHANGE:
+		assert_true(i < maps->n);
+		assert_int_equal(maps->list[i].entry.slot, op->row.entry.slot);
+		maps->list[i] = op->row;
+		break;
+	case PLAN_REMOVE:
+		assert_true(i < maps->n);
+		maps->list[i] = maps->list[--maps->n];
+		break;
+	}
+	rows_sort(maps);
+}
+
+/* What a packet would get: its new source, or 0 for the tunnel. As bpf/direct.bpf.c looks it up. */
+static uint32_t look_up(const struct rows *maps, struct ip4 remote, struct ip4 source)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct row *row = &maps->list[i];
+
+		if (row->map != ROW_REMOTES || !ip4_equal(row->remote, remote))
+			continue;
+		if (!(row->entry.flags & MAPS_FLAG_SHARED))
+			return row->entry.game_server_ip;
+		for (size_t j = 0; j < maps->n; j++)
+			if (maps->list[j].map == ROW_SOURCES &&
+				ip4_equal(maps->list[j].remote, remote) &&
+				ip4_equal(maps->list[j].inner_source, source))
+				return maps->list[j].entry.game_server_ip;
+		return 0;
+	}
+	return 0;
+}
+
+static void check_slots(const struct rows *maps)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		assert_int_not_equal(maps->list[i].entry.slot, MAPS_SLOT_NONE);
+		assert_true(maps->list[i].entry.slot < roomy.max_slots);
+		for (size_t j = 0; j < i; j++)
+			assert_int_not_equal(maps->list[i].entry.slot, maps->list[j].entry.slot);
+	}
+}
+
+static void check_equal(const struct rows *maps, const struct rows *desired)
+{
+	assert_int_equal(maps->n, desired->n);
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct row *a = &maps->list[i], *b = &desired->list[i];
+
+		assert_int_equal(row_compare(a, b), 0);
+		assert_int_equal(a->entry.game_server_ip, b->entry.game_server_ip);
+		assert_int_equal(a->entry.flags, b->entry.flags);
+		assert_int_equal(a->entry.mode, b->entry.mode);
+	}
+}
+
+/* After each single operation every packet gets what it got before, what it will get, or the tunnel. */
+static void check_step(const struct rows *before, const struct rows *now, const struct rows *after)
+{
+	for (unsigned int r = 1; r <= 3; r++) {
+		for (unsigned int s = 1; s <= 8; s++) {
+			char remote[32], source[32];
+			uint32_t is, was, will;
+
+			(void)snprintf(remote, sizeof(remote), "192.0.2.%u", r);
+			(void)snprintf(source, sizeof(source), "%s%u",
+				s > 4 ? "10.0.0." : "203.0.113.", s > 4 ? s - 4 : s);
+			is = look_up(now, ip4_of(remote), ip4_of(source));
+			was = look_up(before, ip4_of(remote), ip4_of(source));
+			will = look_up(after, ip4_of(remote), ip4_of(source));
+			if (is != 0 && is != was && is != will)
+				fail_msg("remote %s source %s is misdirected", remote, source);
+			/* A server direct before and after never takes the detour between. */
+			if (is == 0 && was != 0 && was == will)
+				fail_msg("remote %s source %s falls back", remote, source);
+		}
+	}
+}
+
+static void copy_rows(const struct rows *from, struct rows *ret)
+{
+	*ret = (struct rows){ 0 };
+	for (size_t i = 0; i < from->n; i++) {
+		struct row *slot = ARRAY_APPEND(ret->list, ret->n);
+
+		assert_non_null(slot);
+		*slot = from->list[i];
+		ret->n++;
+	}
+}
+
+static void apply_stepwise(struct rows *maps, const struct plan *plan, const struct rows *desired)
+{
+	_cleanup_(rows_done) struct rows before = { 0 };
+
+	copy_rows(maps, &before);
+	for (size_t i = 0; i < plan->n_ops; i++) {
+		apply(maps, &plan->ops[i]);
+		check_slots(maps);
+		check_step(&before, maps, desired);
+	}
+}
+
+static void every_step_is_safe_and_the_end_is_right(void **state)
+{
+	_cleanup_(rows_done) struct rows maps = { 0 };
+
+	(void)state;
+	random_state = 2463534242;
+	for (int i = 0; i < ROUNDS; i++) {
+		_cleanup_(rows_done) struct rows desired = { 0 };
+		_cleanup_(plan_done) struct plan plan = { 0 }, again = { 0 };
+		char world[2048];
+
+		random_world(world, sizeof(world));
+		world_rows(world, NULL, &desired);
+		assert_int_equal(plan_make(&desired, &maps, &roomy, &plan), 0);
+		assert_int_equal(plan.n_no_room, 0);
+		apply_stepwise(&maps, &plan, &desired);
+		check_equal(&maps, &desired);
+		assert_int_equal(plan_make(&desired, &maps, &roomy, &again), 0);
+		assert_int_equal(again.n_ops, 0);
+	}
+}
+
+static void same_input_same_plan(void **state)
+{
+	_cleanup_(rows_done) struct rows a = { 0 }, b = { 0 };
+	_cleanup_(plan_done) struct plan one = { 0 }, two = { 0 };
+
+	(void)state;
+	world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.1 203.0.113.2\n",
+		NULL, &a);
+	/* The same tunnels, found in another order. */
+	world_rows("netns b\n tun0 192.0.2.1 203.0.113.2\nnetns a\n tun0 192.0.2.1 203.0.113.1\n",
+		NULL, &b);
+	assert_int_equal(plan_make(&a, &(struct rows){ 0 }, &roomy, &one), 0);
+	assert_int_equal(plan_make(&b, &(struct rows){ 0 }, &roomy, &two), 0);
+	assert_int_equal(one.n_ops, two.n_ops);
+	for (size_t i = 0; i < one.n_ops; i++) {
+		assert_int_equal(one.ops[i].verb, two.ops[i].verb);
+		assert_int_equal(row_compare(&one.ops[i].row, &two.ops[i].row), 0);
+		assert_memory_equal(
+			&one.ops[i].row.entry, &two.ops[i].row.entry, sizeof(one.ops[i].row.entry));
+	}
+}
+
+static void an_incomplete_snapshot_only_adds(void **state)
+{
+	const struct plan_limits incomplete = { .max_rows = 1024, .max_slots = 2049 };
+	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+
+	(void)state;
+	world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.2 203.0.113.2\n",
+		NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
+	for (size_t i = 0; i < first.n_ops; i++)
+		apply(&have, &first.ops[i]);
+	rows_done(&desired);
+	/* a could not be read, b has another address, c is new. */
+	world_rows("netns b\n tun0 192.0.2.2 203.0.113.4\nnetns c\n tun0 192.0.2.3 203.0.113.3\n",
+		NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &incomplete, &plan), 0);
+	assert_int_equal(plan.n_ops, 1);
+	assert_int_equal(plan.ops[0].verb, PLAN_ADD);
+	assert_true(ip4_equal(plan.ops[0].row.remote, ip4_of("192.0.2.3")));
+}
+
+static void a_full_map_keeps_what_it_has(void **state)
+{
+	const struct plan_limits tight = { .max_rows = 2, .max_slots = 5, .complete = true };
+	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 }, later = { 0 };
+
+	(void)state;
+	world_rows("netns b\n tun0 203.0.113.8 -\nnetns c\n tun0 203.0.113.9 -\n", NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &tight, &first), 0);
+	for (size_t i = 0; i < first.n_ops; i++)
+		apply(&have, &first.ops[i]);
+	rows_done(&desired);
+	world_rows("netns b\n tun0 203.0.113.8 -\nnetns c\n tun0 203.0.113.9 -\n"
+		   "netns a\n tun0 203.0.113.1 -\n",
+		NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &tight, &plan), 0);
+	assert_int_equal(plan.n_ops, 0);
+	assert_int_equal(plan.n_no_room, 1);
+	assert_true(ip4_equal(plan.no_room[0].remote, ip4_of("203.0.113.1")));
+	/* Room freed is used by the next plan. */
+	have.n = 1;
+	assert_int_equal(plan_make(&desired, &have, &tight, &later), 0);
+	assert_int_equal(later.n_ops, 1);
+	assert_int_equal(later.n_no_room, 1);
+}
+
+static void a_slot_is_not_reused_while_its_row_is_being_removed(void **state)
+{
+	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+
+	(void)state;
+	world_rows("netns a\n tun0 203.0.113.1 -\n", NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
+	apply(&have, &first.ops[0]);
+	rows_done(&desired);
+	world_rows("netns a\n tun0 203.0.113.2 -\n", NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &roomy, &plan), 0);
+	assert_int_equal(plan.n_ops, 2);
+	assert_int_equal(plan.ops[0].verb, PLAN_ADD);
+	assert_int_equal(plan.ops[1].verb, PLAN_REMOVE);
+	assert_int_not_equal(plan.ops[0].row.entry.slot, plan.ops[1].row.entry.slot);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_step_is_safe_and_the_end_is_right),
+		cmocka_unit_test(same_input_same_plan),
+		cmocka_unit_test(an_incomplete_snapshot_only_adds),
+		cmocka_unit_test(a_full_map_keeps_what_it_has),
+		cmocka_unit_test(a_slot_is_not_reused_while_its_row_is_being_removed),
+	};
+
+	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}

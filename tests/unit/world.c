@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/core/tunnel.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/world.h"
+
+struct ip4 ip4_of(const char *text)
+{
+	struct ip4 address;
+
+	if (ip4_parse(text, &address) < 0)
+		fail_msg("'%s' is no address", text);
+	return address;
+}
+
+static void add_address(struct netns *netns, uint32_t ifindex, const char *text)
+{
+	struct netns_address *address =
+		ARRAY_APPEND(netns->view.addresses, netns->view.n_addresses);
+
+	assert_non_null(address);
+	netns->view.n_addresses++;
+	address->ifindex = ifindex;
+	address->address = ip4_of(text);
+	address->prefix_length = 32;
+}
+
+static struct netns *add_netns(struct snapshot *snapshot, const char *name)
+{
+	struct netns *netns = ARRAY_APPEND(snapshot->netns, snapshot->n_netns);
+	bool own = strcmp(name, "host") == 0;
+
+	assert_non_null(netns);
+	netns->id = (struct netns_id){ .dev = 4, .ino = 100 + snapshot->n_netns };
+	netns->nsid = own ? NSID_OWN : (int32_t)snapshot->n_netns;
+	netns->seq = snapshot->n_netns;
+	netns->has_view = true;
+	snapshot->n_netns++;
+	if (!own) {
+		char **slot = ARRAY_APPEND(netns->names, netns->n_names);
+
+		assert_non_null(slot);
+		*slot = strdup(name);
+		netns->n_names++;
+	}
+	return netns;
+}
+
+static void set_flag(struct ipip_link *link, const char *word)
+{
+	if (strcmp(word, "fou") == 0)
+		link->encap_type = 1;
+	else if (strcmp(word, "gue") == 0)
+		link->encap_type = 2;
+	else if (strcmp(word, "external") == 0)
+		link->external = true;
+	else if (strcmp(word, "mpls") == 0)
+		link->proto = 137;
+	else if (strcmp(word, "down") == 0)
+		link->up = false;
+	else
+		fail_msg("unknown word '%s'", word);
+}
+
+static void add_tunnel(struct netns *netns, const char *name, char **save)
+{
+	struct ipip_link *link = ARRAY_APPEND(netns->view.links, netns->view.n_links);
+	const char *word;
+
+	assert_non_null(link);
+	link->ifindex = 10 + (uint32_t)netns->view.n_links;
+	netns->view.n_links++;
+	(void)snprintf(link->name, sizeof(link->name), "%s", name);
+	link->up = true;
+	link->proto = 4;
+	link->remote = ip4_of(strtok_r(NULL, " ", save));
+	while ((word = strtok_r(NULL, " ", save))) {
+		if (word[0] >= '0' && word[0] <= '9')
+			add_address(netns, link->ifindex, word);
+		else if (strcmp(word, "-") != 0)
+			set_flag(link, word);
+	}
+}
+
+static void parse_line(struct snapshot *snapshot, char *line)
+{
+	bool indented = line[0] == ' ';
+	char *save, *word = strtok_r(line, " ", &save);
+	struct netns *netns;
+
+	if (!word)
+		return;
+	if (indented) {
+		assert_true(snapshot->n_netns > 0);
+		add_tunnel(&snapshot->netns[snapshot->n_netns - 1], word, &save);
+		return;
+	}
+	if (strcmp(word, "netns") == 0)
+		word = strtok_r(NULL, " ", &save);
+	netns = add_netns(snapshot, word);
+	while ((word = strtok_r(NULL, " ", &save)))
+		add_address(netns, 2, word);
+}
+
+void world_parse(const char *text, struct snapshot *ret)
+{
+	_cleanup_free_ char *copy = strdup(text);
+	struct snapshot snapshot = { .complete = true };
+	char *save, *line;
+
+	assert_non_null(copy);
+	for (line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		parse_line(&snapshot, line);
+	for (size_t i = 0; i < snapshot.n_netns; i++)
+		netns_view_sort(&snapshot.netns[i].view);
+	*ret = snapshot;
+}
+
+static void parse_config(const char *text, struct config *ret)
+{
+	char error[CONFIG_ERROR_MAX] = "";
+
+	if (!text) {
+		config_init(ret);
+		return;
+	}
+	if (config_parse(text, strlen(text), ret, error) < 0)
+		fail_msg("%s", error);
+}
+
+__attribute__((format(printf, 3, 4))) static void append(
+	char *buf, size_t size, const char *format, ...)
+{
+	size_t n = strlen(buf);
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(buf + n, size - n, format, ap);
+	va_end(ap);
+}
+
+static void print_tunnel(
+	const struct tunnels *tunnels, const struct tunnel *tunnel, char *buf, size_t size)
+{
+	append(buf, size, "%s/%s %s", netns_label(tunnel->netns), tunnel->link->name,
+		tunnel_state_name(tunnel->state));
+	if (tunnel->reason != REASON_NONE)
+		append(buf, size, " %s", tunnel_reason_name(tunnel->reason));
+	if (tunnel->rival < tunnels->n)
+		append(buf, size, " by %s/%s", netns_label(tunnels->list[tunnel->rival].netns),
+			tunnels->list[tunnel->rival].link->name);
+	if (tunnel->state == TUNNEL_MAPPED)
+		append(buf, size, " %s", address_source_name(tunnel->address_source));
+	append(buf, size, "\n");
+}
+
+static void print_row(const struct row *row, char *buf, size_t size)
+{
+	append(buf, size, "%s %s", row->map == ROW_REMOTES ? "remote" : "source",
+		IP4_FORMAT(row->remote));
+	if (row->map == ROW_SOURCES)
+		append(buf, size, " %s", IP4_FORMAT(row->inner_source));
+	if (row->entry.flags & MAPS_FLAG_SHARED)
+		append(buf, size, " shared\n");
+	else
+		append(buf, size, " -> %s %s\n",
+			IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })),
+			maps_mode_name((enum maps_mode)row->entry.mode));
+}
+
+const char *world_outcome(const char *world, const char *config_text)
+{
+	static char buf[65536];
+	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
+	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
+	_cleanup_(config_done) struct config config = { 0 };
+	_cleanup_(rows_done) struct rows rows = { 0 };
+
+	buf[0] = '\0';
+	world_parse(world, &snapshot);
+	parse_config(config_text, &config);
+	assert_int_equal(tunnels_make(&snapshot, &config, &tunnels), 0);
+	assert_int_equal(desired_make(&tunnels, &rows), 0);
+	for (size_t i = 0; i < tunnels.n; i++)
+		print_tunnel(&tunnels, &tunnels.list[i], buf, sizeof(buf));
+	for (size_t i = 0; i < rows.n; i++)
+		print_row(&rows.list[i], buf, sizeof(buf));
+	return buf;
+}
+
+void world_rows(const char *world, const char *config_text, struct rows *ret)
+{
+	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
+	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
+	_cleanup_(config_done) struct config config = { 0 };
+
+	world_parse(world, &snapshot);
+	parse_config(config_text, &config);
+	assert_int_equal(tunnels_make(&snapshot, &config, &tunnels), 0);
+	assert_int_equal(desired_make(&tunnels, ret), 0);
+}

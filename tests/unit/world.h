@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Snapshots from a few lines of text, and what the core makes of them as text, so that a test reads as
+ * a table of worlds and outcomes.
+ *
+ *   host 198.51.100.10            the own namespace; its eth0 has these addresses
+ *   netns game1 10.9.0.2          a namespace; its eth0 has these addresses
+ *    tun0 203.0.113.1 10.0.0.2    in the namespace above: an ipip device, its remote, its addresses
+ *    tun1 203.0.113.1 - fou       … no address, FOU; also: external, mpls, down
+ */
+
+#include "agent/core/config.h"
+#include "agent/core/desired.h"
+#include "agent/core/plan.h"
+#include "agent/core/snapshot.h"
+
+/* Fails the test on text it cannot read. */
+void world_parse(const char *text, struct snapshot *ret);
+
+/* Tunnels and rows, one a line, as the tests write them; static storage, good until the next call. */
+const char *world_outcome(const char *world, const char *config);
+
+/* The rows that the core wants for a world. */
+void world_rows(const char *world, const char *config, struct rows *ret);
+
+struct ip4 ip4_of(const char *text);
