@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""The agent under test, and what it left in the kernel."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+
+import kernel
+import topology
+
+BUILD_DIR = os.environ["BUILD_DIR"]
+AGENT = os.path.join(BUILD_DIR, "agent/ipipdirectd")
+CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
+PINS = "/sys/fs/bpf/ipipdirect"
+ENTRY_SIZE = 16
+
+
+class Agent:
+    """ipipdirectd as a child; ready when __init__ returns."""
+
+    def __init__(self, *options, log="/tmp/agent.log"):
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(f"\0ipipdirect-test-{os.urandom(8).hex()}")
+        self.notify.settimeout(30)
+        self.log = open(log, "ab")
+        environment = dict(os.environ, NOTIFY_SOCKET="@" + self.notify.getsockname()[1:].decode())
+        self.process = subprocess.Popen([AGENT, *options], stderr=self.log, env=environment)
+        self.wait_ready()
+
+    def wait_ready(self):
+        while "READY=1" not in self.notify.recv(4096).decode().split("\n"):
+            pass
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.close()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(30)
+        self.close()
+        return status
+
+    def close(self):
+        self.log.close()
+        self.notify.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.process.poll() is None:
+            self.stop()
+
+
+def detach():
+    subprocess.run([CTL, "detach"], check=True, stdout=subprocess.DEVNULL)
+    assert not os.path.exists(PINS), "detach leaves pins"
+
+
+def status():
+    with open("/run/ipipdirect/status.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+class Remotes:
+    """The map of remotes, looked at from outside the agent."""
+
+    def __init__(self):
+        self.map = kernel.PinnedMap(f"{PINS}/v1/remotes", ENTRY_SIZE)
+
+    def get(self, remote):
+        """(game server IP, flags) or None."""
+        value = self.map.get(socket.inet_aton(remote))
+        if value is None:
+            return None
+        address, _slot, flags = struct.unpack_from("=4sIH", value)
+        return socket.inet_ntoa(address), flags
+
+    def wait(self, remote, expected, seconds=10.0):
+        return topology.wait_for(lambda: [self.get(remote)] if self.get(remote) == expected else None,
+                                 f"{remote} -> {expected}, is {self.get(remote)}", seconds)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.map.close()

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""Game servers and clients of a few lines each, in the namespaces of topology.py."""
+
+import hashlib
+import os
+import select
+import socket
+import struct
+import threading
+import time
+
+PORT = 27015
+SO_NO_CHECK = 11  # asm-generic/socket.h: send UDP with checksum 0
+
+
+class UdpServer(threading.Thread):
+    """Answers each datagram; `reply` makes the answer. Bound to the namespace's inner address."""
+
+    def __init__(self, server, reply=lambda data: data, checksum=True, port=PORT):
+        super().__init__(daemon=True)
+        self.socket = server.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if not checksum:
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        self.socket.bind((server.inner, port))
+        self.reply = reply
+        self.wake_read, self.wake_write = os.pipe()
+        self.start()
+
+    def run(self):
+        while True:
+            ready, _, _ = select.select([self.socket, self.wake_read], [], [])
+            if self.wake_read in ready:
+                return
+            data, peer = self.socket.recvfrom(65536)
+            self.socket.sendto(self.reply(data), peer)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        os.write(self.wake_write, b"x")
+        self.join()
+        self.socket.close()
+        os.close(self.wake_read)
+        os.close(self.wake_write)
+
+
+def udp_client(world):
+    client = world.client_socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(5)
+    return client
+
+
+def udp_ask(client, address, data=b"hello", port=PORT):
+    """Sends and returns (answer, where it came from)."""
+    client.sendto(data, (address, port))
+    answer, peer = client.recvfrom(65536)
+    return answer, peer
+
+
+class TcpServer(threading.Thread):
+    """Accepts one connection, sends `size` bytes, closes; `digest` is theirs."""
+
+    def __init__(self, server, size, port=PORT):
+        super().__init__(daemon=True)
+        self.listener = server.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((server.inner, port))
+        self.listener.listen()
+        self.listener.settimeout(30)
+        self.size = size
+        self.digest = None
+        self.info = None
+        self.start()
+
+    def run(self):
+        connection, _ = self.listener.accept()
+        digest = hashlib.sha256()
+        block = os.urandom(1 << 20)
+        with connection:
+            left = self.size
+            while left:
+                part = block[:min(left, len(block))]
+                connection.sendall(part)
+                digest.update(part)
+                left -= len(part)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)  # the client has it all
+            self.info = tcp_info(connection)
+        self.digest = digest.hexdigest()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.join(60)
+        self.listener.close()
+
+
+def tcp_info(connection):
+    """Retransmitted segments in all, and segments sent (linux/tcp.h, struct tcp_info)."""
+    raw = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    (total_retrans,) = struct.unpack_from("=I", raw, 100)
+    (segs_out,) = struct.unpack_from("=I", raw, 136)
+    return {"retransmitted": total_retrans, "sent": segs_out}
+
+
+def tcp_fetch(world, address, port=PORT):
+    """Everything the server sends: (bytes, digest, address of the peer)."""
+    client = world.client_socket(socket.AF_INET, socket.SOCK_STREAM)
+    client.settimeout(60)
+    digest, size = hashlib.sha256(), 0
+    with client:
+        client.connect((address, port))
+        while True:
+            part = client.recv(1 << 18)
+            if not part:
+                break
+            digest.update(part)
+            size += len(part)
+        peer = client.getpeername()
+    return size, digest.hexdigest(), peer
+
+
+def internet_checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def ping(world, address, payload=b"ipipdirect" * 5, timeout=5):
+    """One ICMP echo; returns (source of the reply, seconds)."""
+    client = world.client_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    identifier = os.getpid() & 0xffff
+    request = struct.pack("!BBHHH", 8, 0, 0, identifier, 1) + payload
+    request = request[:2] + struct.pack("!H", internet_checksum(request)) + request[4:]
+    with client:
+        start = time.monotonic()
+        client.sendto(request, (address, 0))
+        while True:
+            client.settimeout(max(0.001, start + timeout - time.monotonic()))
+            packet, peer = client.recvfrom(65536)
+            reply = packet[(packet[0] & 15) * 4:]
+            if reply[0] == 0 and reply[4:6] == struct.pack("!H", identifier):
+                assert reply[8:] == payload and internet_checksum(reply) == 0
+                return peer[0], time.monotonic() - start
+
+
+class Stream(threading.Thread):
+    """A client that asks at a steady pace with sequence numbers, and keeps count of the answers."""
+
+    def __init__(self, world, address, per_second=100, port=PORT):
+        super().__init__(daemon=True)
+        self.client = world.client_socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.client.connect((address, port))  # answers from any other address are not heard
+        self.client.setblocking(False)
+        self.interval = 1 / per_second
+        self.sent = 0
+        self.received = {}
+        self.stopping = threading.Event()
+        self.start()
+
+    def drain(self):
+        while True:
+            try:
+                data = self.client.recv(65536)
+            except BlockingIOError:
+                return
+            (number,) = struct.unpack("!I", data)
+            self.received[number] = self.received.get(number, 0) + 1
+
+    def run(self):
+        next_time = time.monotonic()
+        while not self.stopping.is_set():
+            self.client.send(struct.pack("!I", self.sent))
+            self.sent += 1
+            next_time += self.interval
+            while (left := next_time - time.monotonic()) > 0:
+                select.select([self.client], [], [], left)
+                self.drain()
+            self.drain()
+
+    def stop(self, grace=5.0):
+        """Ends asking, waits for what is under way; returns (sent, lost, duplicated)."""
+        self.stopping.set()
+        self.join()
+        deadline = time.monotonic() + grace
+        while len(self.received) < self.sent and time.monotonic() < deadline:
+            select.select([self.client], [], [], 0.1)
+            self.drain()
+        self.client.close()
+        lost = self.sent - len(self.received)
+        return self.sent, lost, sum(n - 1 for n in self.received.values())
