@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""What the datapath tests stand on: a network namespace, the program runner in it, and the contract's numbers.
+
+The namespace has the interface `uplink` with a gateway, a neighbour on-link and one that does not answer; its
+other end is `wire`. Nothing here knows what the program ought to do; that is oracle.py.
+"""
+
+import ctypes
+import json
+import os
+import pathlib
+import re
+import secrets
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+OBJECT = os.environ.get("IPIPDIRECT_BPF_OBJECT", str(ROOT / "build/bpf/direct.bpf.o"))
+PROGRUN = os.environ.get("IPIPDIRECT_PROGRUN", str(ROOT / "build/tests/bpf/progrun"))
+
+TC_ACT_UNSPEC = -1
+MODE_DIRECT, MODE_SHADOW, MODE_TUNNEL = range(3)
+FLAG_SHARED = 1
+SLOT_NONE = 0
+
+# The namespace.
+UP_MAC, WIRE_MAC = "02:00:00:00:01:02", "02:00:00:00:01:99"
+GATEWAY_MAC, NEIGHBOUR_MAC = "02:00:00:00:01:01", "02:00:00:00:01:77"
+POP_MAC = "02:00:00:00:01:88"  # of the next hop the tunnel chose; no direct packet goes there
+HOST = "198.51.100.2"
+GATEWAY, NEIGHBOUR, STRANGER = "198.51.100.1", "198.51.100.77", "198.51.100.99"
+BLACKHOLE, UNREACHABLE = "203.0.113.201", "203.0.113.202"
+NETWORK = "198.51.100.0/24"
+
+
+def read_reasons():
+    """{name: number} of enum maps_reason, from the contract itself."""
+    text = (ROOT / "schema/maps.h").read_text()
+    names = re.findall(r"^\s*MAPS_((?:KEPT|DROP)_\w+)\s*=\s*(\d+)", text, re.M)
+    return {name: int(number) for name, number in names}
+
+
+REASONS = read_reasons()
+REASON_NAMES = {number: name for name, number in REASONS.items()}
+
+
+class Namespace:
+    """A network namespace of its own name, gone when closed."""
+
+    def __init__(self):
+        self.name = f"ipipdirect-bpf-{os.getpid()}-{secrets.token_hex(3)}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        try:
+            self._fill()
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self):
+        self.batch(f"""
+            link set lo up
+            link add uplink address {UP_MAC} type veth peer name wire address {WIRE_MAC}
+            link set uplink up
+            link set wire up
+            addr add {HOST}/24 dev uplink
+            route add default via {GATEWAY} dev uplink
+            route add blackhole {BLACKHOLE}
+            route add unreachable {UNREACHABLE}
+            neigh add {GATEWAY} lladdr {GATEWAY_MAC} dev uplink nud permanent
+            neigh add {NEIGHBOUR} lladdr {NEIGHBOUR_MAC} dev uplink nud permanent
+        """)
+        for name in ("uplink", "wire"):
+            self.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
+        # bpf_fib_lookup() answers only on interfaces that forward, as a game host's do.
+        self.sysctl("net/ipv4/ip_forward", 1)
+
+    def batch(self, commands):
+        subprocess.run(["ip", "-n", self.name, "-batch", "-"], input=commands, text=True, check=True)
+
+    def sysctl(self, path, value):
+        self.run("sh", "-c", f"echo {value} > /proc/sys/{path}")
+
+    def command(self, *argv):
+        return ["ip", "netns", "exec", self.name, *argv]
+
+    def run(self, *argv):
+        return subprocess.run(self.command(*argv), check=True, text=True, stdout=subprocess.PIPE).stdout
+
+    def enter(self):
+        """Move this thread in; returns a function that moves it back."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+
+        def switch(fd):
+            if libc.setns(fd, 0x40000000):  # CLONE_NEWNET
+                raise OSError(ctypes.get_errno(), "setns")
+            os.close(fd)
+
+        switch(there)
+        return lambda: switch(home)
+
+    def close(self):
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+
+
+class Refused(Exception):
+    """The kernel would not do it; args[0] is the errno."""
+
+
+class Runner:
+    """tests/bpf/progrun.c in a namespace; see there for the protocol."""
+
+    def __init__(self, namespace):
+        self.process = subprocess.Popen(
+            namespace.command(PROGRUN, OBJECT), text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        line = self.process.stdout.readline()
+        assert line, f"progrun died at: {words[0]}"
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Refused(answer["error"], words[0])
+        return answer
+
+    def configure(self, config):
+        """Make the maps what an oracle.Config says."""
+        self.ask("clear")
+        for remote, entry in config.remotes.items():
+            self.ask("remote", remote, entry.game_server_ip, entry.slot, entry.mode,
+                     FLAG_SHARED if entry.shared else 0)
+        for (remote, source), entry in config.sources.items():
+            self.ask("source", remote, source, entry.game_server_ip, entry.slot, entry.mode)
+
+    def run(self, frame, program="direct", gso_segs=0, gso_size=0):
+        """(verdict, frame, counted): counted is {(slot, reason name or "direct"): packets or (packets, bytes)}."""
+        answer = self.ask("run", program, "uplink", gso_segs, gso_size, frame.hex())
+        return answer["verdict"], bytes.fromhex(answer["out"]), counted(answer)
+
+    def counters(self):
+        return counted(self.ask("counters"))
+
+    def attach(self, program, interface):
+        self.ask("attach", program, interface)
+
+    def instructions(self):
+        return self.ask("instructions")
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=10)
+
+
+def counted(answer):
+    result = {}
+    for slot, (packets, size) in answer["direct"].items():
+        result[int(slot), "direct"] = (packets, size)
+    for slot, reasons in answer["kept"].items():
+        for reason, packets in reasons.items():
+            result[int(slot), REASON_NAMES[int(reason)]] = packets
+    return result

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Runs the datapath's programs on packets, for the tests: loads the real object, fills its maps and
+ * feeds frames to BPF_PROG_TEST_RUN, in the network namespace it was started in. It judges nothing.
+ *
+ *	progrun OBJECT
+ *
+ * One command a line on stdin, one JSON object a line on stdout:
+ *
+ *	remote REMOTE GAME_SERVER_IP SLOT MODE FLAGS     put a row into `remotes`
+ *	source REMOTE SOURCE GAME_SERVER_IP SLOT MODE    put a row into `sources`
+ *	clear                                            remove all rows, zero all counters
+ *	run PROGRAM INTERFACE GSO_SEGS GSO_SIZE HEX      run PROGRAM on a frame
+ *	attach PROGRAM INTERFACE                         put PROGRAM on its clsact egress
+ *	counters                                         report counters, nothing else
+ *	instructions                                     what the verifier processed, by program
+ *
+ * `run` and `counters` report what was counted since the last such report:
+ *
+ *	{"verdict": -1, "out": HEX, "direct": {SLOT: [PACKETS, BYTES]}, "kept": {SLOT: {REASON: PACKETS}}}
+ *
+ * A refusal is {"error": ERRNO}. Addresses are dotted, modes and reasons the numbers of
+ * schema/maps.h.
+ */
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "schema/maps.h"
+
+#define FRAME_MAX 65536
+#define SLOTS_MAX 64 /* that the tests use */
+
+struct runner {
+	struct bpf_object *object;
+	int remotes, sources, counters, kept;
+	int cpus;
+	struct maps_direct_counters *per_cpu; /* one value of `counters`, for reading and writing */
+	__u32 slots;                          /* the highest in use + 1 */
+	struct maps_direct_counters seen_direct[SLOTS_MAX];
+	struct maps_kept_counters seen_kept[SLOTS_MAX];
+};
+
+static int map_fd(struct bpf_object *object, const char *name)
+{
+	int fd = bpf_object__find_map_fd_by_name(object, name);
+
+	if (fd < 0) {
+		fprintf(stderr, "progrun: no map %s\n", name);
+		exit(EXIT_FAILURE);
+	}
+	return fd;
+}
+
+static int program_fd(const struct runner *runner, const char *name)
+{
+	struct bpf_program *program = bpf_object__find_program_by_name(runner->object, name);
+
+	return program ? bpf_program__fd(program) : -ENOENT;
+}
+
+static void runner_init(struct runner *runner, const char *path)
+{
+	runner->object = bpf_object__open_file(path, NULL);
+	if (!runner->object || bpf_object__load(runner->object)) {
+		fprintf(stderr, "progrun: cannot load %s: %m\n", path);
+		exit(EXIT_FAILURE);
+	}
+	runner->remotes = map_fd(runner->object, "remotes");
+	runner->sources = map_fd(runner->object, "sources");
+	runner->counters = map_fd(runner->object, "counters");
+	runner->kept = map_fd(runner->object, "kept");
+	runner->cpus = libbpf_num_possible_cpus();
+	if (runner->cpus > 0)
+		runner->per_cpu = calloc(runner->cpus, sizeof(*runner->per_cpu));
+	if (!runner->per_cpu)
+		exit(EXIT_FAILURE);
+	runner->slots = 1;
+}
+
+/* Sums over the CPUs. */
+static struct maps_direct_counters read_direct(const struct runner *runner, __u32 slot)
+{
+	struct maps_direct_counters sum = {};
+
+	if (bpf_map_lookup_elem(runner->counters, &slot, runner->per_cpu))
+		return sum;
+	for (int i = 0; i < runner->cpus; i++) {
+		sum.packets += runner->per_cpu[i].packets;
+		sum.bytes += runner->per_cpu[i].bytes;
+	}
+	return sum;
+}
+
+static void report_direct(struct runner *runner)
+{
+	const char *comma = "";
+
+	printf("\"direct\":{");
+	for (__u32 slot = 0; slot < runner->slots; slot++) {
+		struct maps_direct_counters *seen = &runner->seen_direct[slot];
+		struct maps_direct_counters now = read_direct(runner, slot);
+
+		if (now.packets != seen->packets || now.bytes != seen->bytes) {
+			printf("%s\"%u\":[%llu,%llu]", comma, slot, now.packets - seen->packets,
+				now.bytes - seen->bytes);
+			comma = ",";
+		}
+		*seen = now;
+	}
+	printf("}");
+}
+
+static bool report_reasons(const struct maps_kept_counters *seen,
+	const struct maps_kept_counters *now, __u32 slot, const char *comma)
+{
+	bool any = false;
+
+	for (int reason = 0; reason < MAPS_REASON_ROOM; reason++) {
+		if (now->packets[reason] == seen->packets[reason])
+			continue;
+		if (!any)
+			printf("%s\"%u\":{", comma, slot);
+		printf("%s\"%d\":%llu", any ? "," : "", reason,
+			now->packets[reason] - seen->packets[reason]);
+		any = true;
+	}
+	if (any)
+		printf("}");
+	return any;
+}
+
+static void report_kept(struct runner *runner)
+{
+	const char *comma = "";
+
+	printf("\"kept\":{");
+	for (__u32 slot = 0; slot < runner->slots; slot++) {
+		struct maps_kept_counters now = {};
+
+		(void)bpf_map_lookup_elem(runner->kept, &slot, &now);
+		if (report_reasons(&runner->seen_kept[slot], &now, slot, comma))
+			comma = ",";
+		runner->seen_kept[slot] = now;
+	}
+	printf("}");
+}
+
+static void report_counters(struct runner *runner)
+{
+	report_direct(runner);
+	printf(",");
+	report_kept(runner);
+}
+
+static void report_result(int r)
+{
+	if (r)
+		printf("{\"error\":%d}\n", -r);
+	else
+		printf("{}\n");
+}
+
+static void delete_all(int fd, void *key)
+{
+	while (!bpf_map_get_next_key(fd, NULL, key))
+		if (bpf_map_delete_elem(fd, key))
+			break;
+}
+
+static int do_clear(struct runner *runner)
+{
+	struct maps_kept_counters zero_kept = {};
+	struct maps_source_key key;
+
+	memset(runner->per_cpu, 0, runner->cpus * sizeof(*runner->per_cpu));
+	delete_all(runner->remotes, &key);
+	delete_all(runner->sources, &key);
+	for (__u32 slot = 0; slot < runner->slots; slot++) {
+		(void)bpf_map_update_elem(runner->counters, &slot, runner->per_cpu, BPF_ANY);
+		(void)bpf_map_update_elem(runner->kept, &slot, &zero_kept, BPF_ANY);
+	}
+	memset(runner->seen_direct, 0, sizeof(runner->seen_direct));
+	memset(runner->seen_kept, 0, sizeof(runner->seen_kept));
+	runner->slots = 1;
+	return 0;
+}
+
+static int use_slot(struct runner *runner, const char *arg, __u32 *ret_slot)
+{
+	unsigned long slot = strtoul(arg, NULL, 0);
+
+	if (slot >= SLOTS_MAX)
+		return -ERANGE;
+	if (slot >= runner->slots)
+		runner->slots = slot + 1;
+	*ret_slot = slot;
+	return 0;
+}
+
+static int do_remote(struct runner *runner, char **argv)
+{
+	struct maps_remote_key key = { .remote = inet_addr(argv[0]) };
+	struct maps_entry entry = {
+		.game_server_ip = inet_addr(argv[1]),
+		.mode = atoi(argv[3]),
+		.flags = atoi(argv[4]),
+	};
+	int r = use_slot(runner, argv[2], &entry.slot);
+
+	return r ?: bpf_map_update_elem(runner->remotes, &key, &entry, BPF_ANY);
+}
+
+static int do_source(struct runner *runner, char **argv)
+{
+	struct maps_source_key key = {
+		.remote = inet_addr(argv[0]),
+		.inner_source = inet_addr(argv[1]),
+	};
+	struct maps_entry entry = {
+		.game_server_ip = inet_addr(argv[2]),
+		.mode = atoi(argv[4]),
+	};
+	int r = use_slot(runner, argv[3], &entry.slot);
+
+	return r ?: bpf_map_update_elem(runner->sources, &key, &entry, BPF_ANY);
+}
+
+static int do_attach(const struct runner *runner, char **argv)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = if_nametoindex(argv[1]),
+		.attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1, .flags = BPF_TC_F_REPLACE);
+	int r;
+
+	opts.prog_fd = program_fd(runner, argv[0]);
+	r = bpf_tc_hook_create(&hook);
+	if (r && r != -EEXIST)
+		return r;
+	return bpf_tc_attach(&hook, &opts);
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static size_t parse_hex(const char *hex, __u8 *ret_data)
+{
+	size_t n = 0;
+
+	for (; n < FRAME_MAX && hex_digit(hex[0]) >= 0 && hex_digit(hex[1]) >= 0; hex += 2)
+		ret_data[n++] = hex_digit(hex[0]) << 4 | hex_digit(hex[1]);
+	return n;
+}
+
+static void print_hex(const __u8 *data, size_t size)
+{
+	static const char digits[] = "0123456789abcdef";
+	static char text[2 * FRAME_MAX + 1];
+
+	for (size_t i = 0; i < size; i++) {
+		text[2 * i] = digits[data[i] >> 4];
+		text[2 * i + 1] = digits[data[i] & 15];
+	}
+	text[2 * size] = 0;
+	fputs(text, stdout);
+}
+
+/* The kernel wants every other field of the context to be 0. */
+static void do_run(struct runner *runner, char **argv)
+{
+	static __u8 in[FRAME_MAX], out[FRAME_MAX];
+	struct __sk_buff context = {
+		.ifindex = if_nametoindex(argv[1]),
+		.gso_segs = atoi(argv[2]),
+		.gso_size = atoi(argv[3]),
+	};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = in, .data_out = out,
+		.data_size_out = sizeof(out), .ctx_in = &context, .ctx_size_in = sizeof(context));
+	int r;
+
+	opts.data_size_in = parse_hex(argv[4], in);
+	r = bpf_prog_test_run_opts(program_fd(runner, argv[0]), &opts);
+	if (r) {
+		report_result(r);
+		return;
+	}
+	printf("{\"verdict\":%d,\"out\":\"", (int)opts.retval);
+	print_hex(out, opts.data_size_out);
+	printf("\",");
+	report_counters(runner);
+	printf("}\n");
+}
+
+static void do_counters(struct runner *runner)
+{
+	printf("{");
+	report_counters(runner);
+	printf("}\n");
+}
+
+/* verified_insns came with 5.16; older kernels report 0. */
+static void do_instructions(const struct runner *runner)
+{
+	struct bpf_program *program;
+	const char *comma = "";
+
+	printf("{");
+	bpf_object__for_each_program(program, runner->object)
+	{
+		struct bpf_prog_info info = {};
+		__u32 size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size))
+			continue;
+		printf("%s\"%s\":%u", comma, bpf_program__name(program), info.verified_insns);
+		comma = ",";
+	}
+	printf("}\n");
+}
+
+static bool dispatch(struct runner *runner, int argc, char **argv)
+{
+	const char *verb = argv[0];
+
+	if (!strcmp(verb, "run") && argc == 6)
+		do_run(runner, argv + 1);
+	else if (!strcmp(verb, "remote") && argc == 6)
+		report_result(do_remote(runner, argv + 1));
+	else if (!strcmp(verb, "source") && argc == 6)
+		report_result(do_source(runner, argv + 1));
+	else if (!strcmp(verb, "clear") && argc == 1)
+		report_result(do_clear(runner));
+	else if (!strcmp(verb, "attach") && argc == 3)
+		report_result(do_attach(runner, argv + 1));
+	else if (!strcmp(verb, "counters") && argc == 1)
+		do_counters(runner);
+	else if (!strcmp(verb, "instructions") && argc == 1)
+		do_instructions(runner);
+	else
+		return false;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	static struct runner runner;
+	char *line = NULL;
+	size_t size = 0;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: progrun OBJECT\n");
+		return EXIT_FAILURE;
+	}
+	runner_init(&runner, argv[1]);
+	while (getline(&line, &size, stdin) > 0) {
+		char *words[8] = {}, *save = NULL;
+		int n = 0;
+
+		for (char *word = strtok_r(line, " \n", &save); word && n < 8;
+			word = strtok_r(NULL, " \n", &save))
+			words[n++] = word;
+		if (!n || !dispatch(&runner, n, words)) {
+			fprintf(stderr, "progrun: bad command\n");
+			return EXIT_FAILURE;
+		}
+		fflush(stdout);
+	}
+	free(line);
+	free(runner.per_cpu);
+	bpf_object__close(runner.object);
+	return EXIT_SUCCESS;
+}
