@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""A place where the real agent and the real ipipdirectctl can do what they like.
+
+A mount and a network namespace with an empty bpffs, an empty /run and an interface `wan` with a default
+route. Nothing of it is seen from outside, and all of it is gone when the process that holds it ends.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import termios
+
+BUILD_DIR = os.environ["BUILD_DIR"]
+AGENT = os.path.join(BUILD_DIR, "agent/ipipdirectd")
+CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
+PINS = "/sys/fs/bpf/ipipdirect"
+
+SETUP = """
+set -e
+mount -t tmpfs tmpfs /run
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+ip link add wan type veth peer name gateway
+ip addr add 198.18.0.2/24 dev wan
+ip link set gateway up
+ip link set wan up
+ip route add default via 198.18.0.1
+echo ready
+exec cat
+"""
+
+# What decides how output looks is set by the test, not by who runs it.
+ENVIRONMENT = {key: value for key, value in os.environ.items()
+               if key not in ("COLUMNS", "NO_COLOR", "TERM", "RUNTIME_DIRECTORY", "LC_ALL", "LANG")}
+ENVIRONMENT["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def ctl_outside(*args, env=None, **options):
+    """ipipdirectctl as it is, for what touches nothing."""
+    return subprocess.run([CTL, *args], capture_output=True, text=True, timeout=30, check=False,
+                          env={**ENVIRONMENT, **(env or {})}, **options)
+
+
+def n_possible_cpus():
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        last = file.read().strip().replace(",", "-").rsplit("-", 1)[-1]
+    return int(last) + 1
+
+
+def hexed(data):
+    return ["hex", *(f"{byte:02x}" for byte in data)]
+
+
+class Sandbox:
+    def __init__(self):
+        self.agent = None
+        self.holder = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", SETUP],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        assert self.holder.stdout.readline() == "ready\n", "the sandbox cannot be made"
+
+    def close(self):
+        if self.agent:
+            self.stop_agent(signal.SIGKILL)
+        self.holder.stdin.close()
+        self.holder.wait(30)
+        self.holder.stdout.close()
+
+    def enter(self, *command):
+        return ["nsenter", "--target", str(self.holder.pid), "--mount", "--net", "--", *command]
+
+    def run(self, *command, env=None, **options):
+        options = {"capture_output": True, "text": True, "check": False, "timeout": 60, **options}
+        return subprocess.run(self.enter(*command), env={**ENVIRONMENT, **(env or {})}, **options)
+
+    def do(self, *command):
+        """Part of the set-up: must succeed."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def ctl(self, *args, **options):
+        return self.run(CTL, *args, **options)
+
+    def ctl_json(self, *args, **options):
+        """(exit status, document); nothing else may be printed."""
+        done = self.ctl("-j", *args, **options)
+        assert done.stderr == ""
+        return done.returncode, json.loads(done.stdout)
+
+    def ctl_as_nobody(self, *args):
+        return self.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CTL, *args)
+
+    def once(self, *args):
+        """A pass of the real agent: program loaded and attached, maps pinned, status written."""
+        self.do(AGENT, "--once", *args)
+
+    def start_agent(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = f"{directory}/notify"
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+                notify.bind(path)
+                notify.settimeout(30)
+                self.agent = subprocess.Popen(self.enter(AGENT), stderr=subprocess.DEVNULL,
+                                              env={**ENVIRONMENT, "NOTIFY_SOCKET": path})
+                while "READY=1" not in notify.recv(4096).decode().split("\n"):
+                    pass
+
+    def stop_agent(self, number=signal.SIGTERM):
+        self.agent.send_signal(number)
+        self.agent.wait(30)
+        self.agent = None
+
+    def exists(self, path):
+        return self.run("test", "-e", path).returncode == 0
+
+    def ifindex(self, name="wan"):
+        return json.loads(self.do("ip", "-j", "link", "show", "dev", name))[0]["ifindex"]
+
+    # What the agent would write, written by hand: this kernel need not have ipip.
+
+    def add_row(self, remote, game_server_ip, *, slot, inner_source=None, flags=0, mode=0):
+        key = socket.inet_aton(remote)
+        if inner_source:
+            key += socket.inet_aton(inner_source)
+        value = socket.inet_aton(game_server_ip or "0.0.0.0") + struct.pack("=IHBxxxxx", slot, flags, mode)
+        self.do("bpftool", "map", "update", "pinned", f"{PINS}/v1/{'sources' if inner_source else 'remotes'}",
+                "key", *hexed(key), "value", *hexed(value))
+
+    def count(self, slot, packets=0, size=0, kept=()):
+        """`packets` and `size` a CPU; `kept`: {reason number: packets}."""
+        numbers = [dict(kept).get(i, 0) for i in range(32)]
+        key = hexed(struct.pack("=I", slot))
+        self.do("bpftool", "map", "update", "pinned", f"{PINS}/v1/counters",
+                "key", *key, "value", *hexed(struct.pack("=QQ", packets, size)))
+        self.do("bpftool", "map", "update", "pinned", f"{PINS}/v1/kept",
+                "key", *key, "value", *hexed(struct.pack("=32Q", *numbers)))
+
+    def write(self, path, text):
+        done = self.run("sh", "-c", 'mkdir -p "$(dirname "$0")" && cat > "$0"', path, input=text)
+        assert done.returncode == 0, done.stderr
+
+    def write_status(self, document):
+        self.write("/run/ipipdirect/status.json", json.dumps(document))
+
+    def read_status(self):
+        return json.loads(self.do("cat", "/run/ipipdirect/status.json"))
+
+    def hold_lock(self):
+        """Stands for an agent that runs. Ends with its stdin."""
+        self.do("mkdir", "-p", "/run/ipipdirect")
+        holder = subprocess.Popen(
+            self.enter("flock", "--exclusive", "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        assert holder.stdout.readline() == "held\n"
+        return holder
+
+    def ctl_on_terminal(self, *args, columns=80, env=None):
+        """(exit status, bytes) of a run whose stdout and stderr are a terminal."""
+        ours, theirs = os.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        with subprocess.Popen(self.enter(CTL, *args), stdin=theirs, stdout=theirs, stderr=theirs,
+                              env={**ENVIRONMENT, "TERM": "xterm", **(env or {})}) as process:
+            os.close(theirs)
+            output = b""
+            while True:
+                try:
+                    data = os.read(ours, 65536)
+                except OSError:  # EIO: the other side is closed
+                    break
+                if not data:
+                    break
+                output += data
+        os.close(ours)
+        return process.returncode, output

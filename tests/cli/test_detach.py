@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""detach: removes everything of ours, and nothing else."""
+
+import json
+import re
+import signal
+
+import pytest
+
+from sandbox import CTL, PINS
+
+OUR_PRIORITY, OUR_HANDLE = 7, 0x69706970
+
+
+def attached_id(sandbox):
+    return sandbox.ctl_json("status")[1]["interfaces"][0]["program_id"]
+
+
+def filters(sandbox):
+    return sandbox.do("tc", "filter", "show", "dev", "wan", "egress")
+
+
+def test_removes_everything(sandbox, fits):
+    sandbox.once()
+    sandbox.add_row("203.0.113.10", "203.0.113.10", slot=1)
+    assert sandbox.exists(f"{PINS}/v1/remotes")
+    done = sandbox.ctl("detach")
+    assert (done.returncode, done.stderr) == (0, "")
+    index = sandbox.ifindex()
+    assert done.stdout == (f"detached from wan (interface index {index})\n"
+                           f"removed the pinned maps below {PINS}\n")
+    assert not sandbox.exists(PINS)
+    assert "direct" not in sandbox.do("bpftool", "net")
+
+    sandbox.once()
+    status, document = sandbox.ctl_json("detach")
+    assert status == 0
+    assert fits("ctl-detach", document) == {"schema_version": 1, "pins_removed": True,
+                                            "detached": [{"ifindex": index, "name": "wan"}]}
+
+
+def test_twice_is_no_error(sandbox, fits):
+    assert sandbox.ctl("detach").stdout == "nothing to remove\n"
+    sandbox.once()
+    assert sandbox.ctl("detach").returncode == 0
+    done = sandbox.ctl("detach")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing to remove\n", "")
+    status, document = sandbox.ctl_json("detach")
+    assert status == 0
+    assert fits("ctl-detach", document) == {"schema_version": 1, "detached": [], "pins_removed": False}
+
+
+def test_of_several_interfaces(sandbox, fits):
+    sandbox.once("--interface", "wan", "--interface", "gateway")
+    _status, document = sandbox.ctl_json("detach")
+    assert sorted(item["name"] for item in fits("ctl-detach", document)["detached"]) == ["gateway", "wan"]
+    assert "direct" not in sandbox.do("bpftool", "net")
+
+
+def test_of_an_interface_that_is_gone(sandbox):
+    sandbox.once()
+    sandbox.do("ip", "link", "del", "wan")
+    done = sandbox.ctl("detach")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "detached from wan" in done.stdout and not sandbox.exists(PINS)
+
+
+def test_of_an_agent_that_was_killed_at_once(sandbox):
+    """Whatever of the directories it had made goes too."""
+    sandbox.do("mkdir", PINS)
+    assert sandbox.ctl("detach").returncode == 0
+    assert not sandbox.exists(PINS)
+
+
+def test_leaves_what_is_not_ours(sandbox):
+    sandbox.once()
+    sandbox.do("tc", "qdisc", "add", "dev", "wan", "clsact")
+    sandbox.do("bpftool", "prog", "pin", "id", str(attached_id(sandbox)), "/sys/fs/bpf/somebody")
+    add_filter(sandbox, 3, 1, "/sys/fs/bpf/somebody")
+    before = filters(sandbox)
+    assert "pref 3" in before
+    assert sandbox.ctl("detach").returncode == 0
+    assert filters(sandbox) == before
+    assert sandbox.exists("/sys/fs/bpf/somebody") and not sandbox.exists(PINS)
+
+
+def test_leaves_what_is_not_ours_in_our_directory(sandbox):
+    sandbox.once()
+    sandbox.do("bpftool", "map", "create", f"{PINS}/somebody", "type", "array", "key", "4", "value", "4",
+               "entries", "1", "name", "somebody")
+    done = sandbox.ctl("detach")
+    assert done.returncode == 0
+    assert "not ours: it stays" in done.stderr
+    assert sandbox.do("ls", PINS) == "somebody\n"
+
+
+def as_clsact(sandbox):
+    """Turns what the agent attached into what it attaches on kernels before 6.6."""
+    index, program = sandbox.ifindex(), attached_id(sandbox)
+    pin = f"{PINS}/prog_{index}"
+    sandbox.do("bpftool", "prog", "pin", "id", str(program), pin)
+    if sandbox.exists(f"{PINS}/link_{index}"):
+        sandbox.do("rm", f"{PINS}/link_{index}")
+    sandbox.do("tc", "qdisc", "add", "dev", "wan", "clsact")
+    add_filter(sandbox, OUR_PRIORITY, OUR_HANDLE, pin)
+    return pin
+
+
+def add_filter(sandbox, priority, handle, pin):
+    sandbox.do("tc", "filter", "add", "dev", "wan", "egress", "prio", str(priority), "handle", hex(handle),
+               "bpf", "direct-action", "object-pinned", pin)
+
+
+def test_of_a_clsact_filter(sandbox):
+    """The filter goes, those of others and the qdisc stay."""
+    sandbox.once()
+    pin = as_clsact(sandbox)
+    add_filter(sandbox, 8, 1, pin)
+    ours = f"handle {hex(OUR_HANDLE)}"
+    assert ours in filters(sandbox)
+    assert sandbox.ctl("detach").returncode == 0
+    assert ours not in filters(sandbox)
+    assert re.search(r"pref 8 .*handle 0x1", filters(sandbox))
+    assert "clsact" in sandbox.do("tc", "qdisc", "show", "dev", "wan")
+    assert not sandbox.exists(PINS)
+
+
+def test_leaves_a_filter_of_somebody_else_in_our_place(sandbox):
+    """Same priority and handle, but not our program."""
+    sandbox.once()
+    pin = as_clsact(sandbox)
+    sandbox.do("rm", pin)
+    sandbox.once()  # another program; the TCX link is back
+    before = filters(sandbox)
+    assert sandbox.ctl("detach").returncode == 0
+    assert filters(sandbox) == before and hex(OUR_HANDLE) in before
+
+
+def test_from_another_namespace(sandbox, is_error):
+    """A clsact filter is found by interface index, which means something else there."""
+    sandbox.once()
+    as_clsact(sandbox)
+    sandbox.do("ip", "netns", "add", "game1")
+    elsewhere = ["nsenter", "--net=/run/netns/game1"]
+    done = sandbox.run(*elsewhere, CTL, "-j", "detach")
+    assert done.returncode == 2
+    is_error(json.loads(done.stdout), "wrong-namespace")
+    assert hex(OUR_HANDLE) in filters(sandbox) and sandbox.exists(PINS)
+    assert sandbox.ctl("detach").returncode == 0
+    assert hex(OUR_HANDLE) not in filters(sandbox) and not sandbox.exists(PINS)
+
+
+def test_of_a_tcx_link_from_another_namespace(sandbox):
+    """A link goes with its pin."""
+    sandbox.once()
+    if not sandbox.exists(f"{PINS}/link_{sandbox.ifindex()}"):
+        pytest.skip("this kernel has no TCX")
+    sandbox.do("ip", "netns", "add", "game1")
+    done = sandbox.run("nsenter", "--net=/run/netns/game1", CTL, "detach")
+    assert done.returncode == 0 and "detached from wan" in done.stdout
+    assert "direct" not in sandbox.do("bpftool", "net")
+
+
+def test_refuses_while_an_agent_runs(sandbox, is_error):
+    sandbox.start_agent()
+    status, document = sandbox.ctl_json("detach")
+    assert status == 2
+    is_error(document, "agent-running")
+    done = sandbox.ctl("detach")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "systemctl stop ipipdirect" in done.stderr
+    assert sandbox.exists(f"{PINS}/v1/remotes")
+
+    assert sandbox.ctl("detach", "--force").returncode == 0
+    assert not sandbox.exists(PINS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_after_the_agent(sandbox, number):
+    sandbox.start_agent()
+    sandbox.stop_agent(number)
+    assert sandbox.ctl("detach").returncode == 0
+    assert not sandbox.exists(PINS) and "direct" not in sandbox.do("bpftool", "net")
+
+
+def test_the_agent_starts_anew_after_it(sandbox):
+    sandbox.once()
+    sandbox.do(CTL, "detach")
+    sandbox.start_agent()
+    assert sandbox.ctl("status").returncode == 0
+    assert sandbox.exists(f"{PINS}/v1/remotes")
+
+
+def test_where_the_pins_are_hidden(sandbox, is_error):
+    """Nothing to be seen is not nothing there."""
+    sandbox.once()
+    sandbox.do("ip", "netns", "add", "game1")
+    done = sandbox.run("ip", "netns", "exec", "game1", CTL, "-j", "detach")
+    assert done.returncode == 2
+    is_error(json.loads(done.stdout), "no-bpffs")
+    assert sandbox.exists(f"{PINS}/v1/remotes")
+
+
+def test_needs_root(sandbox, is_error):
+    sandbox.once()
+    sandbox.do("chmod", "644", "/run/ipipdirect/lock", "/run/ipipdirect/status.json")
+    sandbox.do("chmod", "755", PINS, f"{PINS}/v1")
+    done = sandbox.ctl_as_nobody("detach")
+    assert done.returncode == 2 and "hint: run as root\n" in done.stderr
+    is_error(json.loads(sandbox.ctl_as_nobody("-j", "detach").stdout), "permission")
+    assert sandbox.exists(f"{PINS}/v1/remotes")

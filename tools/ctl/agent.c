@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "agent/core/status.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+#include "agent/util/file.h"
+#include "tools/ctl/agent.h"
+
+#define RUN_DIR_DEFAULT "/run/ipipdirect"
+#define STATUS_FILE "status.json"
+#define LOCK_FILE "lock"
+
+/* Some 100000 rows. */
+#define STATUS_SIZE_MAX ((size_t)64 * 1024 * 1024)
+
+static int run_path(const char *name, char **ret)
+{
+	const char *directory = getenv("RUNTIME_DIRECTORY") ?: RUN_DIR_DEFAULT;
+
+	return asprintf(ret, "%s/%s", directory, name) < 0 ? -ENOMEM : 0;
+}
+
+/*
+ * The agent holds the lock exclusively while it runs. We share it: readers and detach do not take
+ * each other for agents.
+ */
+int agent_lock(int *ret_fd)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	r = run_path(LOCK_FILE, &path);
+	if (r < 0) {
+		path = NULL;
+		return r;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0 && errno != ENOENT)
+		return -errno;
+	if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0)
+		return -errno;
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static enum agent_life ask_life(void)
+{
+	_cleanup_close_ int fd = -1;
+
+	switch (agent_lock(&fd)) {
+	case 0:
+		return AGENT_STOPPED;
+	case -EWOULDBLOCK:
+		return AGENT_RUNNING;
+	default:
+		return AGENT_UNKNOWN;
+	}
+}
+
+static int check_document(const json_t *document, struct agent_view *view)
+{
+	static const char *const arrays[] = { "interfaces", "tunnels", "entries", "namespaces" };
+	json_int_t version = json_number(document, "schema_version");
+	bool good = json_is_object(json_object_get(document, "agent")) &&
+		    json_is_object(json_object_get(document, "map"));
+
+	if (version > 0 && version != STATUS_SCHEMA_VERSION) {
+		(void)snprintf(view->message, sizeof(view->message),
+			"it has schema version %" JSON_INTEGER_FORMAT ", expected %d", version,
+			STATUS_SCHEMA_VERSION);
+		return -EBADMSG;
+	}
+	for (size_t i = 0; i < ELEMENTS_OF(arrays); i++)
+		good = good && json_is_array(json_object_get(document, arrays[i]));
+	if (version <= 0 || !good) {
+		(void)snprintf(view->message, sizeof(view->message), "it is no status document");
+		return -EBADMSG;
+	}
+	return 0;
+}
+
+static int read_document(struct agent_view *view)
+{
+	_cleanup_free_ char *text = NULL;
+	json_auto_t *document = NULL;
+	json_error_t at;
+	struct stat st;
+	size_t size;
+	int r;
+
+	r = file_read(view->path, STATUS_SIZE_MAX, &text, &size);
+	if (r < 0)
+		return r;
+	document = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
+	if (!document) {
+		(void)snprintf(
+			view->message, sizeof(view->message), "line %d: %s", at.line, at.text);
+		return -EBADMSG;
+	}
+	r = check_document(document, view);
+	if (r < 0)
+		return r;
+	/* The file may have been replaced since; a younger time then does no harm. */
+	if (stat(view->path, &st) == 0)
+		view->written_at = st.st_mtime;
+	view->document = json_incref(document);
+	return 0;
+}
+
+int agent_read(const struct ctl *ctl, struct agent_view *ret)
+{
+	_cleanup_(agent_view_done) struct agent_view view = { .life = AGENT_UNKNOWN };
+	int r;
+
+	if (ctl->status_file) {
+		view.path = strdup(ctl->status_file);
+		r = view.path ? 0 : -ENOMEM;
+	} else {
+		r = run_path(STATUS_FILE, &view.path);
+		if (r < 0)
+			view.path = NULL;
+	}
+	if (r < 0)
+		return r;
+	if (!ctl->status_file)
+		view.life = ask_life();
+	view.error = read_document(&view);
+	if (view.error == -ENOMEM)
+		return -ENOMEM;
+	*ret = view;
+	view = (struct agent_view){ 0 };
+	return 0;
+}
+
+void agent_view_done(struct agent_view *view)
+{
+	json_decref(view->document);
+	free(view->path);
+	*view = (struct agent_view){ 0 };
+}
+
+int agent_fail(const struct ctl *ctl, const struct agent_view *view)
+{
+	switch (view->error) {
+	case -ENOENT:
+		break;
+	case -EACCES:
+	case -EPERM:
+		return ctl_fail(ctl, CTL_FAILED, "permission", CTL_HINT_READ, "%s: %s", view->path,
+			strerror(-view->error));
+	case -EBADMSG:
+		return ctl_fail(ctl, CTL_FAILED, "status-invalid",
+			"is it of another version of ipipdirect?", "%s: %s", view->path,
+			view->message);
+	default:
+		return ctl_fail(ctl, CTL_FAILED, "failed", NULL, "%s: %s", view->path,
+			strerror(-view->error));
+	}
+	if (ctl->status_file)
+		return ctl_fail(ctl, CTL_FAILED, "not-found", NULL, "%s: there is no such file",
+			view->path);
+	if (view->life == AGENT_RUNNING)
+		return ctl_fail(ctl, CTL_FAILED, "no-status", "try again in a moment",
+			"the agent has not written %s yet", view->path);
+	return ctl_fail(ctl, CTL_UNREACHABLE, "agent-unreachable", CTL_HINT_START,
+		"the agent is not running and has left no %s", view->path);
+}
+
+json_t *agent_view_json(const struct agent_view *view)
+{
+	time_t age = time(NULL) - view->written_at;
+
+	return json_pack("{s:o, s:I}", "agent_running",
+		view->life == AGENT_UNKNOWN ? json_null()
+					    : json_boolean(view->life == AGENT_RUNNING),
+		"file_age", (json_int_t)(age < 0 ? 0 : age));
+}
+
+int agent_exit(const struct agent_view *view)
+{
+	return view->life == AGENT_STOPPED ? CTL_UNREACHABLE : CTL_OK;
+}
+
+const char *json_text(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+json_int_t json_number(const json_t *object, const char *key)
+{
+	return json_integer_value(json_object_get(object, key));
+}
+
+time_t json_time_at(const json_t *object, const char *key)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(json_text(object, key), "%Y-%m-%dT%H:%M:%SZ", &tm);
+
+	return end && *end == '\0' ? timegm(&tm) : 0;
+}

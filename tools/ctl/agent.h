@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * What the agent says about itself (its status file) and whether it lives (the lock it holds). Both
+ * are looked for in $RUNTIME_DIRECTORY, else /run/ipipdirect, as the agent does.
+ */
+
+#include <jansson.h>
+#include <time.h>
+
+#include "tools/ctl/ctl.h"
+
+enum agent_life {
+	AGENT_RUNNING,
+	AGENT_STOPPED,
+	AGENT_UNKNOWN, /* not asked (--status-file), or not allowed to ask */
+};
+
+struct agent_view {
+	enum agent_life life;
+	json_t *document;  /* the status; NULL: there is none, see `error` */
+	time_t written_at; /* of the file */
+	int error;         /* -errno: -ENOENT no file, -EBADMSG not a status that we can read */
+	char *path;        /* of the file */
+	char message[200]; /* with -EBADMSG: what is wrong */
+};
+
+/* Reads both. A missing file or a dead agent is data, not failure: 0 or -ENOMEM. */
+int agent_read(const struct ctl *ctl, struct agent_view *ret);
+void agent_view_done(struct agent_view *view);
+
+/* Ends a command that cannot do without the document, as ctl_fail(). */
+int agent_fail(const struct ctl *ctl, const struct agent_view *view);
+
+/*
+ * Keeps agents from starting for as long as *ret_fd is open (-1: no agent was ever here).
+ * -EWOULDBLOCK: one is running.
+ */
+int agent_lock(int *ret_fd);
+
+/*
+ * How the reader came by the document, as it stands in the output of every command that shows one:
+ * agent_running (null: unknown) and file_age in seconds. NULL: no memory.
+ */
+json_t *agent_view_json(const struct agent_view *view);
+
+/*
+ * Exit status for a command that showed the document: CTL_UNREACHABLE when the agent is not
+ * running.
+ */
+int agent_exit(const struct agent_view *view);
+
+/* The value at `key` of an object, tolerating anything: never NULL, resp. 0. */
+const char *json_text(const json_t *object, const char *key);
+json_int_t json_number(const json_t *object, const char *key);
+/* "YYYY-MM-DDTHH:MM:SSZ" at `key`; 0: none. */
+time_t json_time_at(const json_t *object, const char *key);

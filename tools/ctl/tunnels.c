@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* tunnels: what the agent found in which namespace, and what became of it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+#include "tools/ctl/agent.h"
+#include "tools/ctl/output.h"
+#include "tools/ctl/table.h"
+
+#define TUNNELS_SCHEMA_VERSION 1 /* schema/ctl-tunnels.schema.json */
+
+#define COLUMN_GAME_SERVER_IP 5
+
+static const struct table_column columns[] = {
+	{ "NETNS", .shrinkto = 12 },
+	{ "IFNAME" },
+	{ "LINK", .drop = 1 },
+	{ "LOCAL", .drop = 2 },
+	{ "REMOTE" },
+	{ "GAME SERVER IP" },
+	{ "STATE" },
+	{ "RULE OR REASON", .shrinkto = 14 },
+};
+
+static const char *dash(const char *text)
+{
+	return text[0] ? text : "-";
+}
+
+/* Of a tunnel in the map its mode says more; of another one the mode says nothing. */
+static const char *state_word(const json_t *tunnel)
+{
+	const char *state = json_text(tunnel, "state");
+
+	return strcmp(state, "mapped") == 0 ? json_text(tunnel, "mode") : state;
+}
+
+static const char *why(const json_t *tunnel)
+{
+	const char *reason = json_text(tunnel, "reason");
+
+	return reason[0] ? reason : json_text(tunnel, "game_server_ip_source");
+}
+
+/* A device may hold several public addresses: each has a line. */
+static void add_more_addresses(struct table *table, const json_t *addresses)
+{
+	for (size_t i = 1; i < json_array_size(addresses); i++)
+		for (size_t j = 0; j < ELEMENTS_OF(columns); j++)
+			table_add(table, "%s",
+				j == COLUMN_GAME_SERVER_IP
+					? json_string_value(json_array_get(addresses, i)) ?: "-"
+					: "");
+}
+
+static void add_tunnel(struct table *table, const json_t *tunnel)
+{
+	const json_t *addresses = json_object_get(tunnel, "game_server_ips");
+	const char *first = json_string_value(json_array_get(addresses, 0));
+
+	table_add(table, "%s", dash(json_text(tunnel, "netns")));
+	table_add(table, "%s", dash(json_text(tunnel, "ifname")));
+	table_add(table, "%s", json_is_true(json_object_get(tunnel, "up")) ? "up" : "down");
+	table_add(table, "%s", dash(json_text(tunnel, "local")));
+	table_add(table, "%s", dash(json_text(tunnel, "remote")));
+	table_add(table, "%s", first ? first : "-");
+	table_add(table, "%s", dash(state_word(tunnel)));
+	table_add(table, "%s", dash(why(tunnel)));
+	add_more_addresses(table, addresses);
+}
+
+static void print_conflict(const json_t *tunnel, const json_t *rival)
+{
+	print_escaped(stdout, "conflict: %s %s: %s", json_text(tunnel, "netns"),
+		json_text(tunnel, "ifname"), json_text(tunnel, "reason_text"));
+	if (json_is_object(rival))
+		print_escaped(
+			stdout, " (%s %s)", json_text(rival, "netns"), json_text(rival, "ifname"));
+	(void)fputc('\n', stdout);
+}
+
+/* A conflict wants somebody to act: who against whom, in a sentence. */
+static void print_conflicts(const json_t *tunnels)
+{
+	const json_t *tunnel;
+	size_t i;
+
+	json_array_foreach((json_t *)tunnels, i, tunnel)
+	{
+		if (strcmp(json_text(tunnel, "state"), "conflict") != 0)
+			continue;
+		print_conflict(tunnel, json_object_get(tunnel, "rival"));
+	}
+}
+
+static int print_table(const struct ctl *ctl, const json_t *tunnels)
+{
+	_cleanup_(table_done) struct table table;
+	const json_t *tunnel;
+	size_t i;
+
+	table_init(&table, columns, ELEMENTS_OF(columns));
+	json_array_foreach((json_t *)tunnels, i, tunnel)
+	{
+		add_tunnel(&table, tunnel);
+	}
+	if (table_print(&table, output_width()) < 0)
+		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
+	print_conflicts(tunnels);
+	return CTL_OK;
+}
+
+static int run_tunnels(const struct ctl *ctl)
+{
+	_cleanup_(agent_view_done) struct agent_view view = { 0 };
+	json_t *tunnels;
+	int status;
+
+	if (agent_read(ctl, &view) < 0)
+		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
+	if (!view.document)
+		return agent_fail(ctl, &view);
+	tunnels = json_object_get(view.document, "tunnels");
+	if (!ctl->json)
+		status = print_table(ctl, tunnels);
+	else
+		status = ctl_print_json(
+			ctl, json_pack("{s:i, s:o, s:O}", "schema_version", TUNNELS_SCHEMA_VERSION,
+				     "view", agent_view_json(&view), "tunnels", tunnels));
+	if (status != CTL_OK)
+		return status;
+	if (view.life == AGENT_STOPPED)
+		ctl_note(ctl, "the agent is not running: this is what it saw %s ago",
+			HUMAN_DURATION(time(NULL) - view.written_at));
+	return agent_exit(&view);
+}
+
+const struct ctl_command ctl_tunnels_command = {
+	.name = "tunnels",
+	.summary = "all IPIP tunnels, and what became of each",
+	.help = "Lists the IPIP tunnels of all network namespaces as the agent saw them last.\n"
+		"\n"
+		"STATE is the mode of a tunnel that is in the map: direct, shadow (counted,\n"
+		"nothing changed) or tunnel (drained). \"skipped\" tunnels cannot be served; those\n"
+		"in \"conflict\" could, but for another one. Packets of both stay on the tunnel.\n"
+		"RULE OR REASON is the rule that chose the game server IP, or why there is no\n"
+		"entry.\n",
+	.options = CTL_OPTION_STATUS_FILE,
+	.run = run_tunnels,
+};
