@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <time.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 
@@ -54,6 +55,7 @@ struct agent {
 	bool pass_is_due, publish_is_due;
 	uint64_t retry_usec; /* 0: the last pass needed none */
 	uint64_t published_usec;
+	char notified[128]; /* what the service manager was told last */
 	int run_dir, lock, bell_fd, mount_bell_fd;
 };
 
@@ -182,13 +184,19 @@ static int pass_in(struct agent *agent, uint64_t usec)
 	return sd_event_source_set_enabled(agent->pass_timer, SD_EVENT_ONESHOT);
 }
 
-static void notify_status(const struct agent *agent)
+/* Only what is new: a manager that does not read would block us in time. */
+static void notify_status(struct agent *agent)
 {
 	const struct reconciler *reconciler = &agent->reconciler;
+	char text[sizeof(agent->notified)];
 
-	(void)sd_notifyf(0, "STATUS=%zu tunnels, %zu rows, %zu namespaces%s", reconciler->tunnels.n,
-		reconciler->have.n, reconciler->observer.snapshot.n_netns,
+	(void)snprintf(text, sizeof(text), "STATUS=%zu tunnels, %zu rows, %zu namespaces%s",
+		reconciler->tunnels.n, reconciler->have.n, reconciler->observer.snapshot.n_netns,
 		reconciler_is_degraded(reconciler) ? "; degraded" : "");
+	if (strcmp(text, agent->notified) == 0)
+		return;
+	memcpy(agent->notified, text, sizeof(text));
+	(void)sd_notify(0, text);
 }
 
 static int run_pass(struct agent *agent)
@@ -384,6 +392,21 @@ static int open_bells(struct agent *agent)
 	return 0;
 }
 
+/* ipipdirectctl takes the lock, shared and for an instant, to see whether an agent holds it. */
+static int take_lock(int fd)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (int i = 0; i < 20; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		(void)nanosleep(&pause, NULL);
+	}
+	return -EWOULDBLOCK;
+}
+
 /* One agent at a time: two would undo each other's rows. */
 static int open_run_directory(struct agent *agent)
 {
@@ -402,13 +425,11 @@ static int open_run_directory(struct agent *agent)
 		log_error("cannot open %s/" LOCK_FILE ": %s", path, strerror(-r));
 		return r;
 	}
-	if (flock(agent->lock, LOCK_EX | LOCK_NB) < 0) {
-		r = -errno;
+	r = take_lock(agent->lock);
+	if (r < 0)
 		log_error(
 			"%s", r == -EWOULDBLOCK ? "another ipipdirectd is running" : strerror(-r));
-		return r;
-	}
-	return 0;
+	return r;
 }
 
 /* A pass that must be repeated right away is: a namespace may come or go while it is read. */

@@ -21,6 +21,7 @@ int events_open(int receive_buffer, int *ret_fd)
 {
 	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_NSID,
 		RTNLGRP_IPV4_ROUTE };
+	const struct sockaddr_nl any = { .nl_family = AF_NETLINK };
 	_cleanup_close_ int fd = -1;
 	int on = 1, size = receive_buffer > 0 ? receive_buffer : RECEIVE_BUFFER_DEFAULT;
 
@@ -31,6 +32,9 @@ int events_open(int receive_buffer, int *ret_fd)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) < 0)
 		return -errno;
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
+		return -errno;
+	/* Without a port id of its own it would pass for the sender, the kernel, and hear nothing. */
+	if (bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0)
 		return -errno;
 	for (size_t i = 0; i < ELEMENTS_OF(groups); i++)
 		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The agent under test, and what it left in the kernel."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import struct
 import subprocess
+import time
 
 import kernel
 import topology
@@ -24,15 +26,28 @@ class Agent:
     def __init__(self, *options, log="/tmp/agent.log"):
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(f"\0ipipdirect-test-{os.urandom(8).hex()}")
-        self.notify.settimeout(30)
         self.log = open(log, "ab")
         environment = dict(os.environ, NOTIFY_SOCKET="@" + self.notify.getsockname()[1:].decode())
         self.process = subprocess.Popen([AGENT, *options], stderr=self.log, env=environment)
         self.wait_ready()
 
-    def wait_ready(self):
-        while "READY=1" not in self.notify.recv(4096).decode().split("\n"):
-            pass
+    def wait_ready(self, seconds=30):
+        deadline = time.monotonic() + seconds
+        self.notify.settimeout(0.1)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                if "READY=1" in self.notify.recv(4096).decode().split("\n"):
+                    # From here on read by nobody, as the agent must not depend on it; but a
+                    # socket that nobody reads fills up and blocks, so it goes.
+                    self.notify.close()
+                    return
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.process.kill()
+                self.process.wait()
+                with open(self.log.name, encoding="utf-8", errors="replace") as file:
+                    log = "".join(file.readlines()[-20:])
+                self.close()
+                raise AssertionError(f"the agent does not get ready; its log ends with\n{log}")
 
     def kill(self):
         self.process.kill()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""The map follows the tunnels, and the agent holds no namespace alive."""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+import agent
+import topology
+
+EVENT_SECONDS = 0.1  # what is promised on an idle machine
+RESYNC_SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def world():
+    with topology.World() as made:
+        yield made
+
+
+@pytest.fixture
+def server(world):
+    made = world.add_server(1)
+    yield made
+    world.remove_server(1)
+
+
+@pytest.fixture
+def remotes(server):
+    with agent.Agent("--resync-interval", str(RESYNC_SECONDS)):
+        with agent.Remotes() as opened:
+            opened.wait(server.remote, (server.public, 0))
+            yield opened
+    agent.detach()
+
+
+class IpBatch:
+    """One running `ip -batch`: a command costs microseconds, not the start of a process."""
+
+    def __init__(self, netns=None):
+        where = ["-n", netns] if netns else []
+        self.process = subprocess.Popen(["ip", *where, "-batch", "-"], stdin=subprocess.PIPE,
+                                        text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+    def do(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+
+def seconds_until(action, condition, what):
+    start = time.monotonic()
+    action()
+    topology.wait_for(condition, what)
+    return time.monotonic() - start
+
+
+def middle_of(samples):
+    return sorted(samples)[len(samples) // 2]
+
+
+def test_a_new_tunnel_is_mapped_in_time(remotes, server):
+    samples = []
+    with IpBatch(server.netns) as ip:
+        ip.do("link show lo")
+        for n in range(5):
+            remote = f"203.0.113.{100 + n}"
+            samples.append(seconds_until(
+                lambda: ip.do(f"link add name z{n} type ipip remote {remote} local {server.underlay}"),
+                lambda: remotes.get(remote) == (remote, 0), f"{remote} mapped"))
+    assert middle_of(samples) <= EVENT_SECONDS, samples
+
+
+def test_a_removed_tunnel_leaves_the_map_in_time(remotes, server):
+    samples = []
+    with IpBatch(server.netns) as ip:
+        for n in range(5):
+            remote = f"203.0.113.{100 + n}"
+            ip.do(f"link add name z{n} type ipip remote {remote} local {server.underlay}")
+            remotes.wait(remote, (remote, 0))
+            samples.append(seconds_until(lambda: ip.do(f"link delete z{n}"),
+                                         lambda: remotes.get(remote) is None, f"{remote} gone"))
+    assert middle_of(samples) <= EVENT_SECONDS, samples
+
+
+def test_a_remote_changed_while_up_moves_the_row_in_time(remotes, server):
+    samples = []
+    with IpBatch(server.netns) as ip:
+        ip.do(f"link add name z type ipip remote 203.0.113.100 local {server.underlay}")
+        ip.do("link set z up")
+        remotes.wait("203.0.113.100", ("203.0.113.100", 0))
+        for n in range(101, 106):
+            old, new = f"203.0.113.{n - 1}", f"203.0.113.{n}"
+            samples.append(seconds_until(
+                lambda: ip.do(f"link change z type ipip remote {new} local {server.underlay}"),
+                lambda: remotes.get(new) == (new, 0) and remotes.get(old) is None,
+                f"{new} for {old}"))
+    assert middle_of(samples) <= EVENT_SECONDS, samples
+
+
+def test_a_remote_changed_while_down_is_found_by_the_periodic_pass(remotes, server):
+    """Such a change emits no event at all: net/ipv4/ip_tunnel.c, ip_tunnel_update()."""
+    topology.run("ip", "-n", server.netns, "link", "add", "name", "z", "type", "ipip",
+                 "remote", "203.0.113.100", "local", server.underlay)
+    remotes.wait("203.0.113.100", ("203.0.113.100", 0))
+    topology.run("ip", "-n", server.netns, "link", "change", "z", "type", "ipip",
+                 "remote", "203.0.113.101", "local", server.underlay)
+    remotes.wait("203.0.113.101", ("203.0.113.101", 0), seconds=RESYNC_SECONDS + 1)
+    topology.wait_for(lambda: remotes.get("203.0.113.100") is None, "the old remote gone", 1)
+
+
+def test_a_deleted_namespace_really_goes(world, remotes):
+    """Its veth on the host goes with it, and that at once: nothing pins it."""
+    world.add_server(2)
+    remotes.wait(topology.public_ip(2), (topology.public_ip(2), 0))
+    world.servers[2].release()
+    topology.run("ip", "netns", "delete", "g2")
+    seconds = seconds_until(lambda: None, lambda: not os.path.exists("/sys/class/net/v2"), "v2 gone")
+    # The kernel takes namespaces apart in a worker, after an RCU grace period.
+    assert seconds <= 1, seconds
+    topology.wait_for(lambda: remotes.get(topology.public_ip(2)) is None, "the row gone", 1)
+    world.remove_server(2)
+
+
+def test_a_namespace_made_later_is_found(world, remotes):
+    world.add_server(3)
+    remotes.wait(topology.public_ip(3), (topology.public_ip(3), 0), seconds=2)
+    world.remove_server(3)
+
+
+def test_the_agent_opens_nothing_for_a_namespace(world, remotes, server):
+    """As many files with ten namespaces as with one."""
+    def files():
+        (pid,) = subprocess.run(["pidof", "ipipdirectd"], check=True, text=True,
+                                stdout=subprocess.PIPE).stdout.split()
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    before = files()
+    for n in range(10):
+        topology.run("ip", "netns", "add", f"x{n}")
+        topology.run("ip", "-n", f"x{n}", "link", "add", "tun0", "type", "ipip",
+                     "remote", f"203.0.113.{100 + n}", "local", "10.9.1.9")
+    try:
+        for n in range(10):
+            remotes.wait(f"203.0.113.{100 + n}", (f"203.0.113.{100 + n}", 0))
+        assert files() == before
+    finally:
+        for n in range(10):
+            topology.run("ip", "netns", "delete", f"x{n}")

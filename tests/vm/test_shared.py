@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Several game servers behind one remote."""
+
+import agent
+import topology
+import traffic
+
+
+def test_each_answers_with_its_own_address():
+    with topology.World() as world:
+        servers = [world.add_server(n, pop=1, model="C") for n in (1, 2)]
+        assert servers[0].remote == servers[1].remote
+        with agent.Agent():
+            with agent.Remotes() as remotes:
+                flag_shared = 1
+                assert remotes.get(servers[0].remote) == ("0.0.0.0", flag_shared)
+            before = world.counters()
+            for server in servers:
+                with traffic.UdpServer(server), traffic.udp_client(world) as client:
+                    _, peer = traffic.udp_ask(client, server.public)
+                    assert peer == (server.public, traffic.PORT)
+            after = world.counters()
+            assert after["host_ipip"] == before["host_ipip"]
+            assert after["host_direct"] - before["host_direct"] == 2
+        agent.detach()
+
+
+def test_a_pair_that_cannot_be_told_apart_stays_on_the_tunnel():
+    with topology.World() as world:
+        pair = [world.add_server(n, pop=1, model="C") for n in (1, 2)]
+        third = world.add_server(3, pop=1, model="C")
+        # The second claims the first one's address besides its own.
+        topology.run("ip", "-n", pair[1].netns, "address", "add", f"{pair[0].public}/32", "dev", "tun0")
+        config = '{"rules": [{"match": {"netns": "g[12]"}, "set": {"game_server_ip": "%s"}}]}'
+        with open("/tmp/pair.json", "w", encoding="utf-8") as file:
+            file.write(config % "203.0.113.77")
+        with agent.Agent("--config", "/tmp/pair.json"):
+            status = agent.status()
+            states = {t["netns"]: (t["state"], t["reason"]) for t in status["tunnels"]
+                      if t["ifname"] == "tun0"}
+            assert states["g3"] == ("mapped", None)
+            assert states["g1"][0] == states["g2"][0] == "conflict"
+            assert status["agent"]["state"] == "degraded"
+            assert any("conflict" in problem for problem in status["agent"]["problems"])
+            before = world.counters()
+            with traffic.UdpServer(pair[0]), traffic.udp_client(world) as client:
+                _, peer = traffic.udp_ask(client, pair[0].public)
+                assert peer == (pair[0].public, traffic.PORT)
+            middle = world.counters()
+            assert middle["host_ipip"] - before["host_ipip"] == 1, "the pair's packets use the tunnel"
+            assert middle["host_direct"] == before["host_direct"]
+            with traffic.UdpServer(third), traffic.udp_client(world) as client:
+                _, peer = traffic.udp_ask(client, third.public)
+                assert peer == (third.public, traffic.PORT)
+            after = world.counters()
+            assert after["host_ipip"] == middle["host_ipip"], "the third is not blocked by the pair"
+            assert after["host_direct"] - middle["host_direct"] == 1
+        agent.detach()
