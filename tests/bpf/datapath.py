@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the datapath tests stand on: a network namespace, the program runner in it, and the contract's numbers.
+"""What the datapath tests stand on: a network namespace, the program runner in it, the contract's numbers.
 
 The namespace has the interface `uplink` with a gateway, a neighbour on-link and one that does not answer; its
 other end is `wire`. Nothing here knows what the program ought to do; that is oracle.py.
@@ -56,6 +56,8 @@ class Namespace:
             raise
 
     def _fill(self):
+        # Or interfaces would speak unasked.
+        self.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
         self.batch(f"""
             link set lo up
             link add uplink address {UP_MAC} type veth peer name wire address {WIRE_MAC}
@@ -68,8 +70,6 @@ class Namespace:
             neigh add {GATEWAY} lladdr {GATEWAY_MAC} dev uplink nud permanent
             neigh add {NEIGHBOUR} lladdr {NEIGHBOUR_MAC} dev uplink nud permanent
         """)
-        for name in ("uplink", "wire"):
-            self.sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
         # bpf_fib_lookup() answers only on interfaces that forward, as a game host's do.
         self.sysctl("net/ipv4/ip_forward", 1)
 
@@ -134,7 +134,10 @@ class Runner:
             self.ask("source", remote, source, entry.game_server_ip, entry.slot, entry.mode)
 
     def run(self, frame, program="direct", gso_segs=0, gso_size=0):
-        """(verdict, frame, counted): counted is {(slot, reason name or "direct"): packets or (packets, bytes)}."""
+        """(verdict, frame, counted).
+
+        `counted` is {(slot, reason name): packets, (slot, "direct"): (packets, bytes)}.
+        """
         answer = self.ask("run", program, "uplink", gso_segs, gso_size, frame.hex())
         return answer["verdict"], bytes.fromhex(answer["out"]), counted(answer)
 

@@ -38,7 +38,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """`out` is the frame as it leaves; `counted` as Runner.run() reports it, {} for a frame that is none of ours."""
+    """`out` is the frame as it leaves; `counted` is what Runner.run() ought to report, {} if none of ours."""
     out: bytes
     counted: dict
 
@@ -84,7 +84,7 @@ class Header:
 
 
 def with_address(packet, at, address):
-    """An IPv4 packet (or its beginning) with another address at byte `at` of the header, header checksum repaired."""
+    """An IPv4 packet, or its beginning, with another address at byte `at`, header checksum repaired."""
     length = (packet[0] & 15) * 4
 
     def right(data):

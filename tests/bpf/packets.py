@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Recipes for packets, in scapy, and the addresses they go between.
 
-A recipe is a function of the server's address: called with the inner source it gives the packet that goes
-into the tunnel, called with the game server IP the very packet that ought to leave for the client. That is the
-whole contract: a direct packet is what the server would have sent, had it been bound to its public address.
+A recipe is a function of the server's address: called with the inner source it gives the packet that
+goes into the tunnel, called with the game server IP the very packet that ought to leave for the client.
+That is the whole contract: a direct packet is what the server would have sent, had it been bound to its
+public address.
 """
 
 import struct

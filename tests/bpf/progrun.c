@@ -12,12 +12,13 @@
  *	clear                                            remove all rows, zero all counters
  *	run PROGRAM INTERFACE GSO_SEGS GSO_SIZE HEX      run PROGRAM on a frame
  *	attach PROGRAM INTERFACE                         put PROGRAM on its clsact egress
+ *	tag VLAN INTERFACE                               tag what leaves there, before PROGRAM sees it
  *	counters                                         report counters, nothing else
  *	instructions                                     what the verifier processed, by program
  *
  * `run` and `counters` report what was counted since the last such report:
  *
- *	{"verdict": -1, "out": HEX, "direct": {SLOT: [PACKETS, BYTES]}, "kept": {SLOT: {REASON: PACKETS}}}
+ *	{"verdict": -1, "out": HEX, "direct": {SLOT: [PACKETS, BYTES]}, "kept": {SLOT: {REASON: N}}}
  *
  * A refusal is {"error": ERRNO}. Addresses are dotted, modes and reasons the numbers of
  * schema/maps.h.
@@ -30,20 +31,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <linux/if_ether.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "schema/maps.h"
 
+#define PRIORITY_TAG 1
+#define PRIORITY_PROGRAM 2
 #define FRAME_MAX 65536
+#define PROGRAMS_MAX 4
+#define LOG_SIZE 4096
 #define SLOTS_MAX 64 /* that the tests use */
+#define LOG_STATS 4  /* BPF_LOG_STATS of the kernel, not in its uapi */
 
 struct runner {
 	struct bpf_object *object;
 	int remotes, sources, counters, kept;
 	int cpus;
 	struct maps_direct_counters *per_cpu; /* one value of `counters`, for reading and writing */
+	char logs[PROGRAMS_MAX][LOG_SIZE];    /* the verifier's, by program */
 	__u32 slots;                          /* the highest in use + 1 */
 	struct maps_direct_counters seen_direct[SLOTS_MAX];
 	struct maps_kept_counters seen_kept[SLOTS_MAX];
@@ -67,13 +77,40 @@ static int program_fd(const struct runner *runner, const char *name)
 	return program ? bpf_program__fd(program) : -ENOENT;
 }
 
-static void runner_init(struct runner *runner, const char *path)
+/* Has the verifier say what it did: the program's info says so only since 5.16. */
+static void request_stats(struct runner *runner)
+{
+	struct bpf_program *program = NULL;
+
+	for (int n = 0; n < PROGRAMS_MAX; n++) {
+		program = bpf_object__next_program(runner->object, program);
+		if (!program)
+			break;
+		(void)bpf_program__set_log_level(program, LOG_STATS);
+		(void)bpf_program__set_log_buf(program, runner->logs[n], LOG_SIZE);
+	}
+}
+
+/* Exits on failure, after a second try in which libbpf prints what the verifier has against it. */
+static void runner_load(struct runner *runner, const char *path)
 {
 	runner->object = bpf_object__open_file(path, NULL);
+	if (runner->object) {
+		request_stats(runner);
+		if (!bpf_object__load(runner->object))
+			return;
+		bpf_object__close(runner->object);
+		runner->object = bpf_object__open_file(path, NULL);
+	}
 	if (!runner->object || bpf_object__load(runner->object)) {
 		fprintf(stderr, "progrun: cannot load %s: %m\n", path);
 		exit(EXIT_FAILURE);
 	}
+}
+
+static void runner_init(struct runner *runner, const char *path)
+{
+	runner_load(runner, path);
 	runner->remotes = map_fd(runner->object, "remotes");
 	runner->sources = map_fd(runner->object, "sources");
 	runner->counters = map_fd(runner->object, "counters");
@@ -234,18 +271,48 @@ static int do_source(struct runner *runner, char **argv)
 	return r ?: bpf_map_update_elem(runner->sources, &key, &entry, BPF_ANY);
 }
 
-static int do_attach(const struct runner *runner, char **argv)
+static int attach(const char *interface, int fd, __u32 priority)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = if_nametoindex(argv[1]),
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = if_nametoindex(interface),
 		.attach_point = BPF_TC_EGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1, .flags = BPF_TC_F_REPLACE);
-	int r;
+	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = fd, .handle = 1, .priority = priority,
+		.flags = BPF_TC_F_REPLACE);
+	int r = bpf_tc_hook_create(&hook);
 
-	opts.prog_fd = program_fd(runner, argv[0]);
-	r = bpf_tc_hook_create(&hook);
 	if (r && r != -EEXIST)
 		return r;
 	return bpf_tc_attach(&hook, &opts);
+}
+
+/*
+ * Puts a VLAN tag into the metadata of every packet, where VLAN devices put it, on kernels that
+ * have none. VLAN 0 takes the tagger away again.
+ */
+static int do_tag(char **argv)
+{
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 2, .imm = htons(ETH_P_8021Q) },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 3, .imm = atoi(argv[0]) },
+		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_skb_vlan_push },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K,
+			.dst_reg = 0,
+			.imm = -1 /* TC_ACT_UNSPEC */ },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = if_nametoindex(argv[1]),
+		.attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = PRIORITY_TAG);
+	int fd, r;
+
+	if (!atoi(argv[0]))
+		return bpf_tc_detach(&hook, &opts);
+	fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "tag", "GPL", insns,
+		sizeof(insns) / sizeof(insns[0]), NULL);
+	if (fd < 0)
+		return fd;
+	r = attach(argv[1], fd, PRIORITY_TAG);
+	(void)close(fd);
+	return r;
 }
 
 static int hex_digit(char c)
@@ -310,21 +377,22 @@ static void do_counters(struct runner *runner)
 	printf("}\n");
 }
 
-/* verified_insns came with 5.16; older kernels report 0. */
 static void do_instructions(const struct runner *runner)
 {
-	struct bpf_program *program;
+	struct bpf_program *program = NULL;
 	const char *comma = "";
 
 	printf("{");
-	bpf_object__for_each_program(program, runner->object)
-	{
-		struct bpf_prog_info info = {};
-		__u32 size = sizeof(info);
+	for (int n = 0; n < PROGRAMS_MAX; n++) {
+		const char *found = strstr(runner->logs[n], "processed ");
+		unsigned int processed = 0;
 
-		if (bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size))
-			continue;
-		printf("%s\"%s\":%u", comma, bpf_program__name(program), info.verified_insns);
+		program = bpf_object__next_program(runner->object, program);
+		if (!program)
+			break;
+		if (found)
+			(void)sscanf(found, "processed %u insns", &processed);
+		printf("%s\"%s\":%u", comma, bpf_program__name(program), processed);
 		comma = ",";
 	}
 	printf("}\n");
@@ -343,7 +411,9 @@ static bool dispatch(struct runner *runner, int argc, char **argv)
 	else if (!strcmp(verb, "clear") && argc == 1)
 		report_result(do_clear(runner));
 	else if (!strcmp(verb, "attach") && argc == 3)
-		report_result(do_attach(runner, argv + 1));
+		report_result(attach(argv[2], program_fd(runner, argv[1]), PRIORITY_PROGRAM));
+	else if (!strcmp(verb, "tag") && argc == 3)
+		report_result(do_tag(argv + 1));
 	else if (!strcmp(verb, "counters") && argc == 1)
 		do_counters(runner);
 	else if (!strcmp(verb, "instructions") && argc == 1)

@@ -222,6 +222,8 @@ KEPT = {
         "inner header cut by the outer length, not by the frame":
             (1, tunnelled(udp()(PRIVATE), len=39)),
         "inner options cut": (1, tunnelled(bytes(IP(src=PRIVATE, dst=CLIENT, ihl=6, len=20)))),
+        "inner options cut, later fragment":
+            (1, tunnelled(bytes(IP(src=PRIVATE, dst=CLIENT, ihl=6, len=20, frag=9)))),
         "udp header cut": (1, tunnelled(cut(udp()(PRIVATE), 7))),
         "udp header missing": (1, tunnelled(cut(udp()(PRIVATE), 0))),
         "tcp header cut": (1, tunnelled(cut(tcp()(PRIVATE), 19))),

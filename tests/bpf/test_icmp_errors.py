@@ -41,7 +41,7 @@ def client_echo(server):
 
 
 def turned(recipe):
-    """One of the server's packets, sent the other way: for protocols whose checksum does not mind the order."""
+    """One of the server's packets the other way round: the checksums do not mind the order."""
     def make(server):
         packet = bytearray(recipe(server))
         packet[12:16], packet[16:20] = packet[16:20], packet[12:16]
@@ -104,6 +104,21 @@ def test_quote_of_any_length(configured, name, payload):
     recipe = error(ERRORS["port unreachable"], quoting(REQUESTS[name], payload))
     half = {"tcp": 17, "icmp": None, "unknown protocol": None}.get(name, 7)
     (check_kept if payload == half else check_direct)(configured, recipe)
+
+
+@pytest.mark.parametrize("name,payload", [("udp", 7), ("tcp", 17), ("dccp", 7)])
+def test_other_half_of_a_checksum_is_not_in_the_padding(configured, name, payload):
+    packet = error(ERRORS["port unreachable"], quoting(REQUESTS[name], payload))(PRIVATE)
+    frame = tunnelled(packet, padding=b"\x11" * 6)
+    check(configured, frame, frame, {(1, "KEPT_ICMP_ERROR"): 1})
+
+
+@pytest.mark.parametrize("name,payload", [("udp", 6), ("tcp", 16), ("icmp", 0)])
+def test_checksum_is_not_in_the_padding(configured, name, payload):
+    recipe = error(ERRORS["port unreachable"], quoting(REQUESTS[name], payload))
+    padding = b"\x11" * 6
+    check(configured, tunnelled(recipe(PRIVATE), padding=padding),
+          direct(recipe(REMOTE_A), padding=padding), {(1, "direct"): (1, len(recipe(REMOTE_A)))})
 
 
 @pytest.mark.parametrize("kind", ERRORS)
