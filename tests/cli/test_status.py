@@ -353,7 +353,7 @@ def test_fits_80_columns(running, status, command):
     status["agent"]["pid"] = 4194303
     running.write_status(status)
     lines = running.ctl(command, env={"COLUMNS": "80"}).stdout.splitlines()
-    assert max(len(line) for line in lines if not line.startswith("conflict: ")) <= 80
+    assert max(map(len, lines)) <= 80
     wide = running.ctl(command, env={"COLUMNS": "200"}).stdout
     assert "~" not in wide
     if command == "tunnels":

@@ -71,7 +71,7 @@ __attribute__((format(printf, 5, 6))) int ctl_fail(const struct ctl *ctl, enum c
 __attribute__((format(printf, 2, 3))) void ctl_note(const struct ctl *ctl, const char *format, ...);
 
 /*
- * Prints `document` as -j and -p ask and drops the reference; NULL is "no memory". Returns CTL_OK or
- * CTL_FAILED.
+ * Prints `document` as -j and -p ask and drops the reference; NULL is "no memory". Returns CTL_OK
+ * or CTL_FAILED.
  */
 int ctl_print_json(const struct ctl *ctl, json_t *document);

@@ -28,7 +28,7 @@ int live_count(struct live *live);
 /* The row of a remote, or with an inner source the row of `sources`; SIZE_MAX: there is none. */
 size_t live_find(const struct live *live, struct ip4 remote, struct ip4 inner_source);
 
-/* Ends a command that cannot do without the pins, as ctl_fail(). `r` is what live_…() returned. */
+/* Ends a command that cannot do without the pins, as ctl_fail(). `r`: what live_…() returned. */
 int live_fail(const struct ctl *ctl, int r);
 
 /* 0; -ENOENT: /sys/fs/bpf is no bpffs here, as under `ip netns exec`. */

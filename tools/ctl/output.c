@@ -57,12 +57,20 @@ void print_escaped(FILE *out, const char *format, ...)
 	va_end(ap);
 }
 
-void print_wrapped(const char *text, unsigned int indent, unsigned int width)
+void print_wrapped(unsigned int indent, unsigned int width, const char *format, ...)
 {
-	_cleanup_free_ char *escaped = text_escape(text);
+	_cleanup_free_ char *text = NULL, *escaped = NULL;
 	unsigned int column = indent;
 	char *save, *word;
+	va_list ap;
+	int r;
 
+	va_start(ap, format);
+	r = vasprintf(&text, format, ap);
+	va_end(ap);
+	if (r < 0)
+		text = NULL;
+	escaped = text ? text_escape(text) : NULL;
 	word = escaped ? strtok_r(escaped, " ", &save) : NULL;
 	for (bool first = true; word; word = strtok_r(NULL, " ", &save), first = false) {
 		unsigned int n = (unsigned int)strlen(word);
@@ -162,7 +170,7 @@ const char *human_duration(int64_t seconds, char buf[static HUMAN_MAX])
 	return buf;
 }
 
-/* The one control character that neither JSON nor JSON_ENSURE_ASCII escapes; it is only in strings. */
+/* DEL is the one control character that jansson lets through; it can only be in a string. */
 static int print_json_part(const char *text, size_t size, void *unused)
 {
 	(void)unused;

@@ -22,7 +22,8 @@ __attribute__((format(printf, 2, 3))) void print_escaped(FILE *out, const char *
  * `indent` columns that are already printed; the others are indented so. Broken at blanks when
  * `width` is not 0.
  */
-void print_wrapped(const char *text, unsigned int indent, unsigned int width);
+__attribute__((format(printf, 3, 4))) void print_wrapped(
+	unsigned int indent, unsigned int width, const char *format, ...);
 
 enum colour {
 	COLOUR_NONE,

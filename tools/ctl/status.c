@@ -209,7 +209,8 @@ static void print_state(const struct report *report)
 	{
 		label("");
 		(void)printf("%s!%s ", colour_begin(COLOUR_WARNING), colour_end());
-		print_wrapped(json_string_value(problem) ?: "?", LABEL_WIDTH + 2, output_width());
+		print_wrapped(
+			LABEL_WIDTH + 2, output_width(), "%s", json_string_value(problem) ?: "?");
 	}
 }
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* tunnels: what the agent found in which namespace, and what became of it. */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,6 +12,8 @@
 #define TUNNELS_SCHEMA_VERSION 1 /* schema/ctl-tunnels.schema.json */
 
 #define COLUMN_GAME_SERVER_IP 5
+
+#define CONFLICT "conflict: "
 
 static const struct table_column columns[] = {
 	{ "NETNS", .shrinkto = 12 },
@@ -74,12 +75,13 @@ static void add_tunnel(struct table *table, const json_t *tunnel)
 
 static void print_conflict(const json_t *tunnel, const json_t *rival)
 {
-	print_escaped(stdout, "conflict: %s %s: %s", json_text(tunnel, "netns"),
-		json_text(tunnel, "ifname"), json_text(tunnel, "reason_text"));
-	if (json_is_object(rival))
-		print_escaped(
-			stdout, " (%s %s)", json_text(rival, "netns"), json_text(rival, "ifname"));
-	(void)fputc('\n', stdout);
+	bool known = json_is_object(rival);
+
+	(void)fputs(CONFLICT, stdout);
+	print_wrapped(sizeof(CONFLICT) - 1, output_width(), "%s %s: %s%s%s%s%s%s",
+		json_text(tunnel, "netns"), json_text(tunnel, "ifname"),
+		json_text(tunnel, "reason_text"), known ? " (" : "", json_text(rival, "netns"),
+		known ? " " : "", json_text(rival, "ifname"), known ? ")" : "");
 }
 
 /* A conflict wants somebody to act: who against whom, in a sentence. */
@@ -144,8 +146,9 @@ const struct ctl_command ctl_tunnels_command = {
 	.help = "Lists the IPIP tunnels of all network namespaces as the agent saw them last.\n"
 		"\n"
 		"STATE is the mode of a tunnel that is in the map: direct, shadow (counted,\n"
-		"nothing changed) or tunnel (drained). \"skipped\" tunnels cannot be served; those\n"
-		"in \"conflict\" could, but for another one. Packets of both stay on the tunnel.\n"
+		"nothing changed) or tunnel (drained). \"skipped\" tunnels cannot be served;\n"
+		"those in \"conflict\" could, but for another one. Packets of both stay on the\n"
+		"tunnel.\n"
 		"RULE OR REASON is the rule that chose the game server IP, or why there is no\n"
 		"entry.\n",
 	.options = CTL_OPTION_STATUS_FILE,
