@@ -18,6 +18,7 @@ int reconciler_init(struct reconciler *reconciler, const struct config *config, 
 		.config = config,
 		.maps = ENTRY_MAPS_NONE,
 		.interfaces_are_stale = true,
+		.clients_are_stale = true,
 		.started_at = time(NULL),
 	};
 	r = rtnl_open(&reconciler->rtnl);
@@ -74,6 +75,7 @@ void reconciler_ring_all(struct reconciler *reconciler)
 {
 	observer_ring_all(&reconciler->observer);
 	reconciler->interfaces_are_stale = true;
+	reconciler->clients_are_stale = true;
 	reconciler->have_is_valid = false;
 }
 
@@ -181,6 +183,22 @@ static int apply(struct reconciler *reconciler)
 	if (reconciler->plan.n_ops > 0)
 		reconciler->have_is_valid = false;
 	return result;
+}
+
+static int set_clients(struct reconciler *reconciler, bool only_add)
+{
+	const struct config *config = reconciler->config;
+	int r;
+
+	if (!reconciler->clients_are_stale)
+		return 0;
+	r = entry_maps_set_clients(
+		&reconciler->maps, config->exempt_clients, config->n_exempt_clients, only_add);
+	if (r < 0)
+		log_error("cannot write exempt_clients: %s", strerror(-r));
+	else if (!only_add)
+		reconciler->clients_are_stale = false;
+	return r;
 }
 
 /* Rows read from the maps do not say whose they are; the desired ones do. */
@@ -341,7 +359,12 @@ int reconciler_run(struct reconciler *reconciler)
 	r = make_plan(reconciler, &desired);
 	if (r < 0)
 		return r;
-	r = apply(reconciler);
+	/* An exempt client more only keeps packets on the tunnel, so they come first and go last. */
+	r = set_clients(reconciler, true);
+	if (r == 0)
+		r = apply(reconciler);
+	if (r == 0)
+		r = set_clients(reconciler, false);
 	if (r == 0)
 		r = read_have(reconciler);
 	name_rows(&reconciler->have, &desired);

@@ -26,7 +26,8 @@ struct reconciler {
 	struct tunnels tunnels;
 	struct rows have; /* what the maps hold; true while have_is_valid */
 	bool have_is_valid;
-	struct plan plan; /* the last one; its no_room is reported */
+	struct plan plan;       /* the last one; its no_room is reported */
+	bool clients_are_stale; /* exempt_clients may differ from the configuration */
 	bool interfaces_are_stale;
 	struct status_interface *interfaces;
 	size_t n_interfaces;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Direct return: a TC egress program that takes a game server's replies out of their IPIP tunnel
- * and sends them straight to the client. Policy only; how it is done is in parse.h, quote.h,
- * next_hop.h and rewrite.h.
+ * and sends them straight to the client. The sequence only; its steps are in parse.h, policy.h,
+ * quote.h, next_hop.h and rewrite.h.
  *
  * The law: when in doubt, leave the packet to the tunnel. So everything is looked at first, the
  * outer header is stripped as the last step that may fail, and only then is anything written.
@@ -20,6 +20,7 @@
 #include "bpf/maps.h"
 #include "bpf/next_hop.h"
 #include "bpf/parse.h"
+#include "bpf/policy.h"
 #include "bpf/quote.h"
 #include "bpf/rewrite.h"
 
@@ -75,6 +76,9 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l2_len, const str
 		return reason;
 	if (entry->mode == MAPS_MODE_TUNNEL)
 		return MAPS_KEPT_MODE_TUNNEL;
+	reason = policy_check(skb, l2_len, entry, ret_inner);
+	if (reason != NOT_KEPT)
+		return reason;
 	/* With the public address on the server, nothing in a quote is wrong. */
 	ret_quote->offset = 0;
 	if (quote_expected(ret_inner) && ret_inner->head.ip.saddr != entry->game_server_ip)

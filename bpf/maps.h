@@ -27,6 +27,24 @@ struct {
 	__type(value, struct maps_entry);
 } sources SEC(".maps");
 
+/* For entries flagged MAPS_FLAG_SERVER_PORTS, by slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* few tunnels have any */
+	__type(key, __u32);
+	__type(value, struct maps_server_ports);
+} server_ports SEC(".maps");
+
+/* For entries flagged MAPS_FLAG_EXEMPT_CLIENTS. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, MAPS_EXEMPT_CLIENTS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* a trie insists */
+	__type(key, struct maps_client_key);
+	__type(value, __u8);
+} exempt_clients SEC(".maps");
+
 /* One slot an entry of either hash; slot 0 is MAPS_SLOT_NONE. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

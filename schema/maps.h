@@ -36,7 +36,21 @@ enum maps_mode {
 enum maps_flag {
 	/* Several tunnels share this remote: `sources` decides by inner source. Only in `remotes`. */
 	MAPS_FLAG_SHARED = 1 << 0,
+	/*
+	 * Queries of Valve's server protocol that POPs answer from a cache and must go on seeing: UDP
+	 * payloads that begin FF FF FF FF and the letter.
+	 */
+	MAPS_FLAG_EXEMPT_A2S_INFO = 1 << 1,      /* 49, S2A_INFO_SRC */
+	MAPS_FLAG_EXEMPT_A2S_CHALLENGE = 1 << 2, /* 41, S2C_CHALLENGE */
+	MAPS_FLAG_EXEMPT_A2S_PLAYERS = 1 << 3,   /* 44, S2A_PLAYER */
+	MAPS_FLAG_EXEMPT_A2S_RULES = 1 << 4,     /* 45, S2A_RULES */
+	MAPS_FLAG_SERVER_PORTS = 1 << 5,         /* only source ports in `server_ports`[slot] */
+	MAPS_FLAG_EXEMPT_CLIENTS = 1 << 6,       /* look the client up in `exempt_clients` */
 };
+
+#define MAPS_FLAGS_EXEMPT_A2S                                                                      \
+	(MAPS_FLAG_EXEMPT_A2S_INFO | MAPS_FLAG_EXEMPT_A2S_CHALLENGE |                              \
+		MAPS_FLAG_EXEMPT_A2S_PLAYERS | MAPS_FLAG_EXEMPT_A2S_RULES)
 
 /* Key of `remotes`: the outer destination of an outgoing IPIP packet. */
 struct maps_remote_key {
@@ -57,6 +71,31 @@ struct maps_entry {
 	__u8 mode;        /* enum maps_mode */
 	__u8 reserved8;   /* 0 */
 	__u32 reserved32; /* 0 */
+};
+
+#define MAPS_PORT_RANGES_MAX 16
+
+/* Both ends belong to the range; host byte order. */
+struct maps_port_range {
+	__u16 first;
+	__u16 last;
+};
+
+/* Value of `server_ports`, a hash with the slot as key (host byte order), for flagged entries. */
+struct maps_server_ports {
+	__u32 n; /* ranges in use; the others are 0 */
+	struct maps_port_range ranges[MAPS_PORT_RANGES_MAX];
+};
+
+#define MAPS_EXEMPT_CLIENTS_MAX 4096
+
+/*
+ * Key of `exempt_clients`, an LPM trie: clients whose packets stay on the tunnel. The value is one
+ * byte without meaning.
+ */
+struct maps_client_key {
+	__u32 prefix_length; /* 0..32, host byte order */
+	__be32 client;       /* the inner destination */
 };
 
 /* Value of `direct`, a per-CPU array: what was sent straight to clients. */
@@ -83,9 +122,12 @@ enum maps_reason {
 	MAPS_KEPT_ICMP_ERROR = 10,    /* an ICMP error whose embedded packet cannot be rewritten */
 	MAPS_KEPT_NO_NEXT_HOP =
 		11, /* no route to the client out of this interface, or no neighbour */
-	MAPS_KEPT_PULL_FAILED = 12,  /* no memory to make the headers writable */
-	MAPS_KEPT_STRIP_FAILED = 13, /* the kernel refused to strip the outer header */
-	MAPS_DROP_WRITE_FAILED = 14, /* not kept but dropped: a write after the strip failed */
+	MAPS_KEPT_PULL_FAILED = 12,   /* no memory to make the headers writable */
+	MAPS_KEPT_STRIP_FAILED = 13,  /* the kernel refused to strip the outer header */
+	MAPS_DROP_WRITE_FAILED = 14,  /* not kept but dropped: a write after the strip failed */
+	MAPS_KEPT_SERVER_PORT = 15,   /* its source port is not one of server_ports */
+	MAPS_KEPT_EXEMPT_QUERY = 16,  /* an answer to a query that POPs cache */
+	MAPS_KEPT_EXEMPT_CLIENT = 17, /* the client is in exempt_clients */
 	MAPS_REASON_COUNT,
 };
 
@@ -99,6 +141,8 @@ struct maps_kept_counters {
 _Static_assert(sizeof(struct maps_remote_key) == 4, "maps ABI");
 _Static_assert(sizeof(struct maps_source_key) == 8, "maps ABI");
 _Static_assert(sizeof(struct maps_entry) == 16, "maps ABI");
+_Static_assert(sizeof(struct maps_server_ports) == 4 + 4 * MAPS_PORT_RANGES_MAX, "maps ABI");
+_Static_assert(sizeof(struct maps_client_key) == 8, "maps ABI");
 _Static_assert(sizeof(struct maps_direct_counters) == 16, "maps ABI");
 _Static_assert(sizeof(struct maps_kept_counters) == 8 * MAPS_REASON_ROOM, "maps ABI");
 _Static_assert((int)MAPS_REASON_COUNT <= MAPS_REASON_ROOM, "maps ABI");

@@ -37,6 +37,24 @@ int maps_mode_parse(const char *name, enum maps_mode *ret)
 	return -EINVAL;
 }
 
+static const struct {
+	const char *name;
+	enum maps_flag flag;
+} exemptions[] = {
+	{ "a2s-info", MAPS_FLAG_EXEMPT_A2S_INFO },
+	{ "a2s-challenge", MAPS_FLAG_EXEMPT_A2S_CHALLENGE },
+	{ "a2s-players", MAPS_FLAG_EXEMPT_A2S_PLAYERS },
+	{ "a2s-rules", MAPS_FLAG_EXEMPT_A2S_RULES },
+};
+
+const char *maps_exemption_name(enum maps_flag flag)
+{
+	for (size_t i = 0; i < ELEMENTS_OF(exemptions); i++)
+		if (exemptions[i].flag == flag)
+			return exemptions[i].name;
+	return NULL;
+}
+
 const char *address_policy_name(enum address_policy policy)
 {
 	switch (policy) {
@@ -71,6 +89,7 @@ void config_done(struct config *config)
 		free(config->rules[i].ifname);
 	}
 	free(config->rules);
+	free(config->exempt_clients);
 	*config = (struct config){ 0 };
 }
 
@@ -181,6 +200,122 @@ static int take_mode(
 	return 0;
 }
 
+/* Takes one element of an array; `place` is the element's. */
+typedef int element_fn(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata);
+
+static int take_array(struct parser *parser, const json_t *array, const struct place *place,
+	size_t max, element_fn *take, void *userdata)
+{
+	if (!json_is_array(array) || json_array_size(array) > max)
+		return fail(parser, place, "expected an array of at most %zu elements", max);
+	for (size_t i = 0; i < json_array_size(array); i++) {
+		struct place here = { .parent = place, .index = i };
+		int r = take(parser, json_array_get(array, i), &here, userdata);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static bool parse_port(const char *text, const char **ret_end, uint16_t *ret)
+{
+	unsigned long value;
+	char *end;
+
+	if (text[0] < '1' || text[0] > '9') /* strtoul() would take a sign and blanks */
+		return false;
+	value = strtoul(text, &end, 10);
+	*ret_end = end;
+	*ret = (uint16_t)value;
+	return value <= UINT16_MAX;
+}
+
+static int take_port_range(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
+{
+	struct maps_server_ports *ports = userdata;
+	struct maps_port_range range;
+	const char *text = json_string_value(value), *end;
+	uint32_t port = 0;
+	int r;
+
+	if (text) {
+		if (!parse_port(text, &end, &range.first) || *end != '-' ||
+			!parse_port(end + 1, &end, &range.last) || *end != '\0' ||
+			range.first > range.last)
+			return fail(parser, place, "expected a range such as \"27015-27020\"");
+	} else {
+		r = take_number(parser, value, place, 1, UINT16_MAX, &port);
+		if (r < 0)
+			return r;
+		range.first = range.last = (uint16_t)port;
+	}
+	ports->ranges[ports->n++] = range;
+	return 0;
+}
+
+static int compare_ranges(const void *pa, const void *pb)
+{
+	const struct maps_port_range *a = pa, *b = pb;
+
+	return a->first != b->first ? a->first - b->first : a->last - b->last;
+}
+
+/* An empty list is "all ports", as if the key were not there. */
+static int take_ports(
+	struct parser *parser, const json_t *array, const struct place *place, struct policy *ret)
+{
+	struct maps_server_ports ports = { 0 };
+	int r;
+
+	r = take_array(parser, array, place, MAPS_PORT_RANGES_MAX, take_port_range, &ports);
+	if (r < 0)
+		return r;
+	qsort(ports.ranges, ports.n, sizeof(ports.ranges[0]), compare_ranges);
+	ret->server_ports = ports;
+	ret->flags &= (uint16_t)~MAPS_FLAG_SERVER_PORTS;
+	if (ports.n > 0)
+		ret->flags |= MAPS_FLAG_SERVER_PORTS;
+	return 0;
+}
+
+static int take_exemption(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
+{
+	const char *text = json_string_value(value);
+	struct policy *policy = userdata;
+
+	for (size_t i = 0; text && i < ELEMENTS_OF(exemptions); i++) {
+		if (strcmp(text, exemptions[i].name) == 0) {
+			policy->flags |= (uint16_t)exemptions[i].flag;
+			return 0;
+		}
+	}
+	return fail(parser, place,
+		"expected \"a2s-info\", \"a2s-challenge\", \"a2s-players\" or \"a2s-rules\"");
+}
+
+static int take_exempt(
+	struct parser *parser, const json_t *array, const struct place *place, struct policy *ret)
+{
+	ret->flags &= (uint16_t)~MAPS_FLAGS_EXEMPT_A2S;
+	return take_array(parser, array, place, ELEMENTS_OF(exemptions), take_exemption, ret);
+}
+
+static int take_client(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
+{
+	struct config *config = userdata;
+	struct ip4_prefix *slot = ARRAY_APPEND(config->exempt_clients, config->n_exempt_clients);
+
+	if (!slot)
+		return -ENOMEM;
+	config->n_exempt_clients++;
+	return take_prefix(parser, value, place, slot);
+}
+
 static int take_match(struct parser *parser, const json_t *object, const struct place *place,
 	struct config_rule *rule)
 {
@@ -233,8 +368,16 @@ static int take_set(struct parser *parser, const json_t *object, const struct pl
 		} else if (strcmp(key, "mode") == 0) {
 			rule->sets_mode = true;
 			r = take_mode(parser, value, &here, &rule->set);
+		} else if (strcmp(key, "server_ports") == 0) {
+			rule->sets_ports = true;
+			r = take_ports(parser, value, &here, &rule->set);
+		} else if (strcmp(key, "exempt") == 0) {
+			rule->sets_exempt = true;
+			r = take_exempt(parser, value, &here, &rule->set);
 		} else {
-			r = fail(parser, &here, "unknown key; expected game_server_ip or mode");
+			r = fail(parser, &here,
+				"unknown key; expected game_server_ip, mode, server_ports or "
+				"exempt");
 		}
 		if (r < 0)
 			return r;
@@ -335,6 +478,13 @@ static int take_config(struct parser *parser, const json_t *root, struct config 
 			r = take_address(parser, value, &here, &config->defaults);
 		else if (strcmp(key, "mode") == 0)
 			r = take_mode(parser, value, &here, &config->defaults);
+		else if (strcmp(key, "server_ports") == 0)
+			r = take_ports(parser, value, &here, &config->defaults);
+		else if (strcmp(key, "exempt") == 0)
+			r = take_exempt(parser, value, &here, &config->defaults);
+		else if (strcmp(key, "exempt_clients") == 0)
+			r = take_array(
+				parser, value, &here, MAPS_EXEMPT_CLIENTS_MAX, take_client, config);
 		else if (strcmp(key, "rules") == 0)
 			r = take_rules(parser, value, &here, config);
 		else if (strcmp(key, "max_entries") == 0)
@@ -347,8 +497,9 @@ static int take_config(struct parser *parser, const json_t *root, struct config 
 			r = json_is_string(value) ? 0 : fail(parser, &here, "expected a string");
 		else
 			r = fail(parser, &here,
-				"unknown key; expected interfaces, game_server_ip, mode, rules, "
-				"max_entries or resync_interval");
+				"unknown key; expected interfaces, game_server_ip, mode, "
+				"server_ports, exempt, exempt_clients, rules, max_entries "
+				"or resync_interval");
 		if (r < 0)
 			return r;
 	}
@@ -402,6 +553,11 @@ static bool rule_matches(
 	       (!rule->has_local || ip4_in_prefix(link->local, &rule->local));
 }
 
+static void take_flags(struct policy *policy, const struct policy *from, int mask)
+{
+	policy->flags = (uint16_t)((policy->flags & ~mask) | (from->flags & mask));
+}
+
 struct policy config_policy(
 	const struct config *config, const struct netns *netns, const struct ipip_link *link)
 {
@@ -418,7 +574,21 @@ struct policy config_policy(
 		}
 		if (rule->sets_mode)
 			policy.mode = rule->set.mode;
+		if (rule->sets_ports) {
+			policy.server_ports = rule->set.server_ports;
+			take_flags(&policy, &rule->set, MAPS_FLAG_SERVER_PORTS);
+		}
+		if (rule->sets_exempt)
+			take_flags(&policy, &rule->set, MAPS_FLAGS_EXEMPT_A2S);
 		break;
 	}
+	if (config->n_exempt_clients > 0)
+		policy.flags |= MAPS_FLAG_EXEMPT_CLIENTS;
 	return policy;
+}
+
+bool policy_equal(const struct policy *a, const struct policy *b)
+{
+	return a->mode == b->mode && a->flags == b->flags &&
+	       memcmp(&a->server_ports, &b->server_ports, sizeof(a->server_ports)) == 0;
 }

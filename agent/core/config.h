@@ -31,6 +31,8 @@ struct policy {
 	enum address_policy address;
 	struct ip4 explicit_address; /* with ADDRESS_EXPLICIT */
 	enum maps_mode mode;
+	uint16_t flags;                        /* enum maps_flag: exemptions, ports, clients */
+	struct maps_server_ports server_ports; /* sorted; with MAPS_FLAG_SERVER_PORTS */
 };
 
 /* The first rule that matches a tunnel overrides the defaults in what it sets. */
@@ -39,7 +41,7 @@ struct config_rule {
 	char *ifname; /* glob; NULL: any */
 	bool has_remote, has_local;
 	struct ip4_prefix remote, local;
-	bool sets_address, sets_mode;
+	bool sets_address, sets_mode, sets_ports, sets_exempt;
 	struct policy set;
 };
 
@@ -49,6 +51,8 @@ struct config {
 	struct policy defaults;
 	struct config_rule *rules;
 	size_t n_rules;
+	struct ip4_prefix *exempt_clients; /* their packets stay on the tunnel */
+	size_t n_exempt_clients;
 	uint32_t max_entries;       /* size of the maps, rows */
 	uint32_t resync_interval_s; /* seconds between periodic passes */
 };
@@ -64,6 +68,9 @@ void config_done(struct config *config);
 int config_parse(
 	const char *text, size_t size, struct config *ret, char error[static CONFIG_ERROR_MAX]);
 
+/* Whether both ask for the same treatment, apart from the address. */
+bool policy_equal(const struct policy *a, const struct policy *b);
+
 /* The policy for a link: the defaults, overridden by the first rule that matches. */
 struct policy config_policy(
 	const struct config *config, const struct netns *netns, const struct ipip_link *link);
@@ -72,3 +79,5 @@ struct policy config_policy(
 const char *address_policy_name(enum address_policy policy);
 const char *maps_mode_name(enum maps_mode mode);
 int maps_mode_parse(const char *name, enum maps_mode *ret);
+/* NULL for flags that are no exemption. */
+const char *maps_exemption_name(enum maps_flag flag);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/core/desired.h"
 #include "agent/util/array.h"
@@ -37,6 +38,13 @@ int row_compare(const struct row *a, const struct row *b)
 		return a->map < b->map ? -1 : 1;
 	c = ip4_compare(a->remote, b->remote);
 	return c ? c : ip4_compare(a->inner_source, b->inner_source);
+}
+
+bool row_contents_equal(const struct row *a, const struct row *b)
+{
+	return a->entry.game_server_ip == b->entry.game_server_ip &&
+	       a->entry.flags == b->entry.flags && a->entry.mode == b->entry.mode &&
+	       memcmp(&a->server_ports, &b->server_ports, sizeof(a->server_ports)) == 0;
 }
 
 static int compare_rows(const void *pa, const void *pb)
@@ -163,8 +171,8 @@ static bool group_is_plain(const struct claim *group, size_t n, const struct tun
 	for (size_t i = 0; i < n; i++) {
 		if (group[i].refused != REASON_NONE ||
 			!ip4_equal(group[i].game_server_ip, group[0].game_server_ip) ||
-			tunnels->list[group[i].tunnel].policy.mode !=
-				tunnels->list[group[0].tunnel].policy.mode)
+			!policy_equal(&tunnels->list[group[i].tunnel].policy,
+				&tunnels->list[group[0].tunnel].policy))
 			return false;
 	}
 	return true;
@@ -176,7 +184,7 @@ static bool claims_differ(
 {
 	return a->refused != REASON_NONE || b->refused != REASON_NONE ||
 	       !ip4_equal(a->game_server_ip, b->game_server_ip) ||
-	       tunnels->list[a->tunnel].policy.mode != tunnels->list[b->tunnel].policy.mode;
+	       !policy_equal(&tunnels->list[a->tunnel].policy, &tunnels->list[b->tunnel].policy);
 }
 
 /*
@@ -203,6 +211,7 @@ static void refuse_ambiguous(struct claim *group, size_t n, const struct tunnels
 static int add_row(struct rows *rows, enum row_map map, const struct claim *claim,
 	const struct tunnels *tunnels)
 {
+	const struct policy *policy = &tunnels->list[claim->tunnel].policy;
 	struct row *row = ARRAY_APPEND(rows->list, rows->n);
 
 	if (!row)
@@ -214,7 +223,9 @@ static int add_row(struct rows *rows, enum row_map map, const struct claim *clai
 		row->inner_source = claim->inner_source;
 	row->tunnel = claim->tunnel;
 	row->entry.game_server_ip = claim->game_server_ip.be;
-	row->entry.mode = (uint8_t)tunnels->list[claim->tunnel].policy.mode;
+	row->entry.mode = (uint8_t)policy->mode;
+	row->entry.flags = policy->flags;
+	row->server_ports = policy->server_ports;
 	return 0;
 }
 

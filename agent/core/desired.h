@@ -18,9 +18,10 @@ enum row_map {
 struct row {
 	enum row_map map;
 	struct ip4 remote;
-	struct ip4 inner_source; /* none in ROW_REMOTES */
-	struct maps_entry entry; /* entry.slot is 0 in desired rows: plan gives it */
-	size_t tunnel;           /* index of the tunnel it is for; SIZE_MAX: several, or unknown */
+	struct ip4 inner_source;               /* none in ROW_REMOTES */
+	struct maps_entry entry;               /* entry.slot is 0 in desired rows: plan gives it */
+	struct maps_server_ports server_ports; /* with MAPS_FLAG_SERVER_PORTS */
+	size_t tunnel; /* index of the tunnel it is for; SIZE_MAX: several, or unknown */
 };
 
 struct rows {
@@ -28,8 +29,10 @@ struct rows {
 	size_t n;
 };
 
-/* By map, remote, inner source; never by contents. */
+/* By map, remote, inner source: what makes it a row, never its contents. */
 int row_compare(const struct row *a, const struct row *b);
+/* Whether both ask for the same treatment; the slot does not count. */
+bool row_contents_equal(const struct row *a, const struct row *b);
 void rows_sort(struct rows *rows);
 void rows_done(struct rows *rows);
 

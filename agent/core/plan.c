@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "agent/core/plan.h"
 #include "agent/util/array.h"
@@ -80,11 +79,6 @@ static bool slots_take(struct slots *slots, uint32_t *ret)
 	return false;
 }
 
-static bool entry_equal(const struct maps_entry *a, const struct maps_entry *b)
-{
-	return a->game_server_ip == b->game_server_ip && a->flags == b->flags && a->mode == b->mode;
-}
-
 static int add_op(struct plan *plan, enum plan_verb verb, const struct row *row, uint32_t slot)
 {
 	struct plan_op *op = ARRAY_APPEND(plan->ops, plan->n_ops);
@@ -151,7 +145,7 @@ static int plan_upserts(struct plan *plan, const struct rows *desired, const str
 			continue;
 		old = find_row(have, row);
 		if (old) {
-			if (!limits->complete || entry_equal(&old->entry, &row->entry))
+			if (!limits->complete || row_contents_equal(old, row))
 				continue;
 			r = add_op(plan, PLAN_CHANGE, row, old->entry.slot);
 		} else if (n_rows < limits->max_rows && slots_take(slots, &slot)) {

@@ -17,6 +17,9 @@ static const char *const names[MAPS_REASON_COUNT] = {
 	[MAPS_KEPT_PULL_FAILED] = "pull-failed",
 	[MAPS_KEPT_STRIP_FAILED] = "strip-failed",
 	[MAPS_DROP_WRITE_FAILED] = "write-failed",
+	[MAPS_KEPT_SERVER_PORT] = "server-port",
+	[MAPS_KEPT_EXEMPT_QUERY] = "exempt-query",
+	[MAPS_KEPT_EXEMPT_CLIENT] = "exempt-client",
 };
 
 const char *maps_reason_name(enum maps_reason reason)

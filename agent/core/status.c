@@ -136,11 +136,41 @@ static json_t *make_game_server_ips(const struct tunnel *tunnel)
 	return array;
 }
 
+static json_t *make_exempt(const struct policy *policy)
+{
+	json_t *array = json_array();
+
+	for (int flag = 1; array && flag <= policy->flags; flag <<= 1) {
+		const char *name = maps_exemption_name((enum maps_flag)flag);
+
+		if ((policy->flags & flag) && name)
+			(void)json_array_append_new(array, json_string(name));
+	}
+	return array;
+}
+
+/* As in the configuration: a number, or "first-last". */
+static json_t *make_server_ports(const struct policy *policy)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; array && i < policy->server_ports.n; i++) {
+		const struct maps_port_range *range = &policy->server_ports.ranges[i];
+
+		(void)json_array_append_new(
+			array, range->first == range->last
+				       ? json_integer(range->first)
+				       : json_sprintf("%u-%u", range->first, range->last));
+	}
+	return array;
+}
+
 static json_t *make_tunnel(const struct tunnels *tunnels, const struct tunnel *tunnel)
 {
 	bool reasoned = tunnel->reason != REASON_NONE;
 
-	return json_pack("{s:o, s:o, s:I, s:b, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:s}",
+	return json_pack(
+		"{s:o, s:o, s:I, s:b, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:s, s:o, s:o}",
 		"netns", status_text(netns_label(tunnel->netns)), "ifname",
 		status_text(tunnel->link->name), "ifindex", (json_int_t)tunnel->link->ifindex, "up",
 		tunnel->link->up, "local", json_ip4(tunnel->link->local), "remote",
@@ -151,7 +181,8 @@ static json_t *make_tunnel(const struct tunnels *tunnels, const struct tunnel *t
 		make_tunnel_name(tunnels, tunnel->rival), "mode",
 		maps_mode_name(tunnel->policy.mode), "game_server_ips",
 		make_game_server_ips(tunnel), "game_server_ip_source",
-		address_source_name(tunnel->address_source));
+		address_source_name(tunnel->address_source), "server_ports",
+		make_server_ports(&tunnel->policy), "exempt", make_exempt(&tunnel->policy));
 }
 
 static json_t *make_tunnels(const struct tunnels *tunnels)

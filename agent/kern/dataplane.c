@@ -70,6 +70,13 @@ static int set_maps(struct direct_bpf *skeleton, uint32_t max_rows)
 	r = set_map(skeleton->maps.sources, PINS_MAPS_DIR "/sources", max_rows);
 	if (r < 0)
 		return r;
+	r = set_map(skeleton->maps.server_ports, PINS_MAPS_DIR "/server_ports", n_slots);
+	if (r < 0)
+		return r;
+	r = set_map(skeleton->maps.exempt_clients, PINS_MAPS_DIR "/exempt_clients",
+		MAPS_EXEMPT_CLIENTS_MAX);
+	if (r < 0)
+		return r;
 	r = set_map(skeleton->maps.counters, PINS_MAPS_DIR "/counters", n_slots);
 	if (r < 0)
 		return r;
@@ -404,7 +411,8 @@ int dataplane_detach(uint32_t ifindex)
 
 int dataplane_remove_pins(void)
 {
-	static const char *const maps[] = { "remotes", "sources", "counters", "kept" };
+	static const char *const maps[] = { "remotes", "sources", "server_ports", "exempt_clients",
+		"counters", "kept" };
 
 	for (size_t i = 0; i < ELEMENTS_OF(maps); i++) {
 		char path[PIN_PATH_MAX];

@@ -14,12 +14,12 @@
 #include "schema/maps.h"
 
 struct entry_maps {
-	int remotes, sources, counters, kept; /* fds, owned */
-	uint32_t max_rows;                    /* of each of remotes and sources */
-	uint32_t n_slots;                     /* of counters and kept */
+	int remotes, sources, server_ports, exempt_clients, counters, kept; /* fds, owned */
+	uint32_t max_rows; /* of each of remotes and sources */
+	uint32_t n_slots;  /* of counters and kept */
 };
 
-#define ENTRY_MAPS_NONE ((struct entry_maps){ -1, -1, -1, -1, 0, 0 })
+#define ENTRY_MAPS_NONE ((struct entry_maps){ -1, -1, -1, -1, -1, -1, 0, 0 })
 
 /*
  * Opens the pins. Read-only works for who may only read them (BPF_F_RDONLY). -ENOENT: there are none;
@@ -36,5 +36,12 @@ int entry_maps_read(const struct entry_maps *maps, struct rows *ret);
  * what is not there succeeds.
  */
 int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op);
+
+/*
+ * Makes `exempt_clients` hold these prefixes; with `only_add`, leaves others there. -ENOSPC: more than
+ * fit.
+ */
+int entry_maps_set_clients(
+	const struct entry_maps *maps, const struct ip4_prefix *prefixes, size_t n, bool only_add);
 
 int entry_maps_count(const struct entry_maps *maps, uint32_t slot, struct slot_counters *ret);

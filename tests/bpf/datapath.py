@@ -20,6 +20,8 @@ PROGRUN = os.environ.get("IPIPDIRECT_PROGRUN", str(ROOT / "build/tests/bpf/progr
 TC_ACT_UNSPEC = -1
 MODE_DIRECT, MODE_SHADOW, MODE_TUNNEL = range(3)
 FLAG_SHARED = 1
+FLAG_EXEMPT = {0x49: 1 << 1, 0x41: 1 << 2, 0x44: 1 << 3, 0x45: 1 << 4}  # by the letter that it exempts
+FLAG_SERVER_PORTS, FLAG_EXEMPT_CLIENTS = 1 << 5, 1 << 6
 SLOT_NONE = 0
 
 # The namespace.
@@ -107,6 +109,13 @@ class Refused(Exception):
     """The kernel would not do it; args[0] is the errno."""
 
 
+def flags_of(entry):
+    flags = FLAG_SHARED if entry.shared else 0
+    flags |= FLAG_SERVER_PORTS if entry.ports is not None else 0
+    flags |= FLAG_EXEMPT_CLIENTS if entry.exempt_clients else 0
+    return flags | sum(FLAG_EXEMPT[letter] for letter in entry.exempt)
+
+
 class Runner:
     """tests/bpf/progrun.c in a namespace; see there for the protocol."""
 
@@ -129,9 +138,18 @@ class Runner:
         self.ask("clear")
         for remote, entry in config.remotes.items():
             self.ask("remote", remote, entry.game_server_ip, entry.slot, entry.mode,
-                     FLAG_SHARED if entry.shared else 0)
+                     flags_of(entry))
+            self.configure_ports(entry)
         for (remote, source), entry in config.sources.items():
-            self.ask("source", remote, source, entry.game_server_ip, entry.slot, entry.mode)
+            self.ask("source", remote, source, entry.game_server_ip, entry.slot, entry.mode,
+                     flags_of(entry))
+            self.configure_ports(entry)
+        for prefix in config.exempt_clients:
+            self.ask("client", *prefix.split("/"))
+
+    def configure_ports(self, entry):
+        if entry.ports:
+            self.ask("ports", entry.slot, ",".join(f"{first}-{last}" for first, last in entry.ports))
 
     def run(self, frame, program="direct", gso_segs=0, gso_size=0):
         """(verdict, frame, counted).

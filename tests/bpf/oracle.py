@@ -28,12 +28,16 @@ class Entry:
     slot: int
     mode: int = MODE_DIRECT
     shared: bool = False
+    ports: tuple = None  # of (first, last); None: all
+    exempt: frozenset = frozenset()  # letters
+    exempt_clients: bool = False
 
 
 @dataclasses.dataclass
 class Config:
     remotes: dict = dataclasses.field(default_factory=dict)  # remote: Entry
     sources: dict = dataclasses.field(default_factory=dict)  # (remote, inner source): Entry
+    exempt_clients: list = dataclasses.field(default_factory=list)  # prefixes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +179,27 @@ def direct_packet(packet, header, entry):
     return with_l4_checksum(packet, with_address(packet, 12, game_server_ip))
 
 
-def judge_known(frame, outer, entry, config):
+def check_policy(packet, header, entry, config, gso_segs):
+    """Raises Keep for what the operator wants on the tunnel."""
+    fragment = header.more or header.offset
+    payload = packet[header.length:]
+    if entry.ports is not None:
+        port = None
+        if header.protocol in (TCP, UDP, UDPLITE, DCCP, SCTP) and not fragment:
+            port, = struct.unpack_from("!H", payload)
+        if port is None or not any(first <= port <= last for first, last in entry.ports):
+            raise Keep(entry.slot, "KEPT_SERVER_PORT")
+    if entry.exempt and header.protocol == UDP:
+        data = payload[8:13]
+        if fragment or gso_segs or (data[:4] == b"\xff" * 4 and data[4:] and data[4] in entry.exempt):
+            raise Keep(entry.slot, "KEPT_EXEMPT_QUERY")
+    if entry.exempt_clients:
+        client = ipaddress.ip_address(header.destination)
+        if any(client in ipaddress.ip_network(prefix) for prefix in config.exempt_clients):
+            raise Keep(entry.slot, "KEPT_EXEMPT_CLIENT")
+
+
+def judge_known(frame, outer, entry, config, gso_segs):
     """A packet to a known remote: (frame, entry), or Keep."""
     if outer.length > 20:
         raise Keep(entry.slot, "KEPT_OUTER_OPTIONS")
@@ -199,6 +223,7 @@ def judge_known(frame, outer, entry, config):
     check_inner(packet, header, entry.slot)
     if entry.mode == MODE_TUNNEL:
         raise Keep(entry.slot, "KEPT_MODE_TUNNEL")
+    check_policy(packet, header, entry, config, gso_segs)
     out = direct_packet(packet, header, entry)
     mac = next_hop(header.destination)
     if not mac:
@@ -218,7 +243,7 @@ def judge(frame, config, gso_segs=0):
     if not entry:
         return Judgement(frame, {(datapath.SLOT_NONE, "KEPT_NO_ENTRY"): 1})
     try:
-        out, entry, header = judge_known(frame, outer, entry, config)
+        out, entry, header = judge_known(frame, outer, entry, config, gso_segs)
     except Keep as keep:
         return Judgement(frame, {keep.args: 1})
     return Judgement(out, {(entry.slot, "direct"): (gso_segs or 1, header.total)})

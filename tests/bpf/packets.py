@@ -27,6 +27,8 @@ POP_C, PUBLIC_C = "192.0.2.90", "192.0.2.20"
 POP_SHARED, SHARED_1, SHARED_2, SHARED_PRIVATE, SHARED_3 = (
     "192.0.2.91", "192.0.2.21", "192.0.2.22", "10.0.0.3", "192.0.2.23")
 SHARED_SHADOWED, SHARED_DRAINED = "192.0.2.24", "192.0.2.25"
+# With a policy of their own.
+PORTED, CACHED, PICKY, SHARED_PICKY = "192.0.2.13", "192.0.2.14", "192.0.2.15", "192.0.2.26"
 STRANGER_REMOTE = "192.0.2.200"
 
 CONFIG = Config(
@@ -36,6 +38,9 @@ CONFIG = Config(
         DRAINED: Entry(DRAINED, slot=3, mode=datapath.MODE_TUNNEL),
         POP_C: Entry(PUBLIC_C, slot=4),
         POP_SHARED: Entry("0.0.0.0", slot=5, shared=True),
+        PORTED: Entry(PORTED, slot=11, ports=((80, 80), (27010, 27020), (65535, 65535))),
+        CACHED: Entry(CACHED, slot=12, exempt=frozenset((0x49, 0x44))),
+        PICKY: Entry(PICKY, slot=13, exempt_clients=True),
     },
     sources={
         (POP_SHARED, SHARED_1): Entry(SHARED_1, slot=6),
@@ -43,7 +48,11 @@ CONFIG = Config(
         (POP_SHARED, SHARED_PRIVATE): Entry(SHARED_3, slot=8),
         (POP_SHARED, SHARED_SHADOWED): Entry(SHARED_SHADOWED, slot=9, mode=datapath.MODE_SHADOW),
         (POP_SHARED, SHARED_DRAINED): Entry(SHARED_DRAINED, slot=10, mode=datapath.MODE_TUNNEL),
-    })
+        # Everything at once.
+        (POP_SHARED, SHARED_PICKY): Entry(SHARED_PICKY, slot=14, ports=((27015, 27015),),
+                                          exempt=frozenset((0x41, 0x45)), exempt_clients=True),
+    },
+    exempt_clients=["203.0.113.128/25", "192.0.2.200/32"])
 
 UDP_PAYLOAD = bytes(range(7, 58))  # of odd length
 DF, MF = 2, 1

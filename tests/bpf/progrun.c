@@ -8,7 +8,10 @@
  * One command a line on stdin, one JSON object a line on stdout:
  *
  *	remote REMOTE GAME_SERVER_IP SLOT MODE FLAGS     put a row into `remotes`
- *	source REMOTE SOURCE GAME_SERVER_IP SLOT MODE    put a row into `sources`
+ *	source REMOTE SOURCE GAME_SERVER_IP SLOT MODE FLAGS
+ *	                                                 put a row into `sources`
+ *	ports SLOT FIRST-LAST,FIRST-LAST,...             put a row into `server_ports`
+ *	client ADDRESS LENGTH                            put a prefix into `exempt_clients`
  *	clear                                            remove all rows, zero all counters
  *	run PROGRAM INTERFACE GSO_SEGS GSO_SIZE HEX      run PROGRAM on a frame
  *	attach PROGRAM INTERFACE                         put PROGRAM on its clsact egress
@@ -50,7 +53,7 @@
 
 struct runner {
 	struct bpf_object *object;
-	int remotes, sources, counters, kept;
+	int remotes, sources, server_ports, exempt_clients, counters, kept;
 	int cpus;
 	struct maps_direct_counters *per_cpu; /* one value of `counters`, for reading and writing */
 	char logs[PROGRAMS_MAX][LOG_SIZE];    /* the verifier's, by program */
@@ -113,6 +116,8 @@ static void runner_init(struct runner *runner, const char *path)
 	runner_load(runner, path);
 	runner->remotes = map_fd(runner->object, "remotes");
 	runner->sources = map_fd(runner->object, "sources");
+	runner->server_ports = map_fd(runner->object, "server_ports");
+	runner->exempt_clients = map_fd(runner->object, "exempt_clients");
 	runner->counters = map_fd(runner->object, "counters");
 	runner->kept = map_fd(runner->object, "kept");
 	runner->cpus = libbpf_num_possible_cpus();
@@ -216,11 +221,13 @@ static void delete_all(int fd, void *key)
 static int do_clear(struct runner *runner)
 {
 	struct maps_kept_counters zero_kept = {};
-	struct maps_source_key key;
+	struct maps_source_key key; /* the largest */
 
 	memset(runner->per_cpu, 0, runner->cpus * sizeof(*runner->per_cpu));
 	delete_all(runner->remotes, &key);
 	delete_all(runner->sources, &key);
+	delete_all(runner->server_ports, &key);
+	delete_all(runner->exempt_clients, &key);
 	for (__u32 slot = 0; slot < runner->slots; slot++) {
 		(void)bpf_map_update_elem(runner->counters, &slot, runner->per_cpu, BPF_ANY);
 		(void)bpf_map_update_elem(runner->kept, &slot, &zero_kept, BPF_ANY);
@@ -265,10 +272,37 @@ static int do_source(struct runner *runner, char **argv)
 	struct maps_entry entry = {
 		.game_server_ip = inet_addr(argv[2]),
 		.mode = atoi(argv[4]),
+		.flags = atoi(argv[5]),
 	};
 	int r = use_slot(runner, argv[3], &entry.slot);
 
 	return r ?: bpf_map_update_elem(runner->sources, &key, &entry, BPF_ANY);
+}
+
+/* RANGES: FIRST-LAST,FIRST-LAST,... */
+static int do_ports(struct runner *runner, char **argv)
+{
+	struct maps_server_ports ports = {};
+	__u32 slot;
+	int r = use_slot(runner, argv[0], &slot);
+
+	for (char *next = argv[1]; *next && ports.n < MAPS_PORT_RANGES_MAX; ports.n++) {
+		ports.ranges[ports.n].first = strtoul(next, &next, 10);
+		ports.ranges[ports.n].last = strtoul(next + 1, &next, 10);
+		next += *next == ',';
+	}
+	return r ?: bpf_map_update_elem(runner->server_ports, &slot, &ports, BPF_ANY);
+}
+
+static int do_client(struct runner *runner, char **argv)
+{
+	struct maps_client_key key = {
+		.prefix_length = atoi(argv[1]),
+		.client = inet_addr(argv[0]),
+	};
+	const __u8 value = 1;
+
+	return bpf_map_update_elem(runner->exempt_clients, &key, &value, BPF_ANY);
 }
 
 static int attach(const char *interface, int fd, __u32 priority)
@@ -406,8 +440,12 @@ static bool dispatch(struct runner *runner, int argc, char **argv)
 		do_run(runner, argv + 1);
 	else if (!strcmp(verb, "remote") && argc == 6)
 		report_result(do_remote(runner, argv + 1));
-	else if (!strcmp(verb, "source") && argc == 6)
+	else if (!strcmp(verb, "source") && argc == 7)
 		report_result(do_source(runner, argv + 1));
+	else if (!strcmp(verb, "ports") && argc == 3)
+		report_result(do_ports(runner, argv + 1));
+	else if (!strcmp(verb, "client") && argc == 3)
+		report_result(do_client(runner, argv + 1));
 	else if (!strcmp(verb, "clear") && argc == 1)
 		report_result(do_clear(runner));
 	else if (!strcmp(verb, "attach") && argc == 3)

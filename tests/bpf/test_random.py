@@ -24,8 +24,10 @@ WAYS = [  # outer destination, inner source; the frequent ones more often
     *[(REMOTE_A, PRIVATE)] * 8, (REMOTE_A, "10.9.8.7"), (REMOTE_A, REMOTE_A), *[(POP_C, PUBLIC_C)] * 2,
     (POP_C, PRIVATE), (POP_SHARED, SHARED_1), (POP_SHARED, SHARED_2), *[(POP_SHARED, SHARED_PRIVATE)] * 2,
     (POP_SHARED, PRIVATE), (POP_SHARED, SHARED_SHADOWED), (POP_SHARED, SHARED_DRAINED),
+    (PORTED, PRIVATE), (CACHED, PRIVATE), (PICKY, PRIVATE), (POP_SHARED, SHARED_PICKY),
     (SHADOWED, PRIVATE), (DRAINED, PRIVATE), (STRANGER_REMOTE, PRIVATE)]
-CLIENTS = [*[CLIENT] * 6, datapath.NEIGHBOUR, datapath.STRANGER, "1.1.1.1", "223.255.255.255", "224.0.0.1"]
+CLIENTS = [*[CLIENT] * 6, datapath.NEIGHBOUR, datapath.STRANGER, "1.1.1.1", "223.255.255.255", "224.0.0.1",
+           "203.0.113.200"]
 EDGES = (0, 1, 4, 5, 7, 8, 19, 20, 21, 27, 28, 40, 0x7f, 0x80, 0xff)
 
 
@@ -36,6 +38,8 @@ def base_packets(rng, source):
     tos = rng.choice((0, 0, 0xb8))
     yield udp(payload, client, tos=tos)(source)
     yield udp(payload, client, chksum=0)(source)
+    yield udp(b"\xff\xff\xff\xff" + bytes([rng.choice((0x41, 0x44, 0x45, 0x49, 0x4a))]) + payload,
+              client)(source)
     yield udp(payload, client, options=OPTIONS)(source)
     yield udp(payload, client, options=[b"\x01"] * rng.randrange(1, 41))(source)
     yield tcp(payload, client)(source)

@@ -21,7 +21,8 @@
 #include "tests/unit/world.h"
 
 static const char config_text[] =
-	"{\"rules\": [{\"match\": {\"netns\": \"csgo\"}, \"set\": {\"mode\": \"shadow\"}}]}";
+	"{\"rules\": [{\"match\": {\"netns\": \"csgo\"}, \"set\": {\"mode\": \"shadow\","
+	" \"server_ports\": [\"27015-27020\", 7777], \"exempt\": [\"a2s-info\", \"a2s-players\"]}}]}";
 
 static const char world[] = "host 198.18.0.2\n"
 			    " tunl0 0.0.0.0\n"

@@ -33,6 +33,33 @@ static void reads_a_full_file(void **state)
 	assert_int_equal(config.rules[0].set.mode, MAPS_MODE_TUNNEL);
 }
 
+static void reads_ports_and_exemptions(void **state)
+{
+	static const char text[] =
+		"{\"server_ports\": [\"27015-27020\", 80], \"exempt\": [\"a2s-info\", \"a2s-rules\"],"
+		" \"exempt_clients\": [\"192.0.2.0/24\", \"198.51.100.7\"],"
+		" \"rules\": [{\"match\": {}, \"set\": {\"exempt\": [], \"mode\": \"shadow\"}}]}";
+	_cleanup_(config_done) struct config config = { 0 };
+	const struct ipip_link link = { 0 };
+	const struct netns netns = { 0 };
+	char error[CONFIG_ERROR_MAX];
+	struct policy policy;
+
+	(void)state;
+	assert_int_equal(config_parse(text, strlen(text), &config, error), 0);
+	assert_int_equal(config.defaults.server_ports.n, 2);
+	assert_int_equal(config.defaults.server_ports.ranges[0].first, 80); /* sorted */
+	assert_int_equal(config.defaults.server_ports.ranges[1].last, 27020);
+	assert_int_equal(config.defaults.flags,
+		MAPS_FLAG_SERVER_PORTS | MAPS_FLAG_EXEMPT_A2S_INFO | MAPS_FLAG_EXEMPT_A2S_RULES);
+	assert_int_equal(config.n_exempt_clients, 2);
+	assert_int_equal(config.exempt_clients[1].length, 32);
+	/* The rule takes the exemptions away and leaves the ports. */
+	policy = config_policy(&config, &netns, &link);
+	assert_int_equal(policy.flags, MAPS_FLAG_SERVER_PORTS | MAPS_FLAG_EXEMPT_CLIENTS);
+	assert_int_equal(policy.server_ports.n, 2);
+}
+
 static void an_empty_object_is_the_default(void **state)
 {
 	_cleanup_(config_done) struct config config = { 0 }, none = { 0 };
@@ -67,6 +94,18 @@ static const struct bad_case {
 	{ "{\"interfaces\": [\"\"]}", "interfaces[0]: expected a string" },
 	{ "{\"interfaces\": [\"abcdefghijklmnop\"]}", "interfaces[0]: an interface name" },
 	{ "{\"interfaces\": [\"a\\u0000b\"]}", "line 1" },
+	{ "{\"server_ports\": 80}", "server_ports: expected an array" },
+	{ "{\"server_ports\": [0]}", "server_ports[0]: expected a whole number from 1 to 65535" },
+	{ "{\"server_ports\": [65536]}", "server_ports[0]: expected a whole number" },
+	{ "{\"server_ports\": [80, \"90-80\"]}", "server_ports[1]: expected a range" },
+	{ "{\"server_ports\": [\"80\"]}", "server_ports[0]: expected a range" },
+	{ "{\"server_ports\": [\"1-65536\"]}", "server_ports[0]: expected a range" },
+	{ "{\"server_ports\": [\"1-2 \"]}", "server_ports[0]: expected a range" },
+	{ "{\"server_ports\": [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]}",
+		"server_ports: expected an array of at most 16" },
+	{ "{\"exempt\": [\"a2s\"]}", "exempt[0]: expected \"a2s-info\"" },
+	{ "{\"exempt_clients\": [\"192.0.2.1/24\"]}",
+		"exempt_clients[0]: expected an IPv4 prefix" },
 	{ "{\"rules\": {}}", "rules: expected an array" },
 	{ "{\"rules\": [{}]}", "rules[0]: a rule needs both" },
 	{ "{\"rules\": [{\"match\": {}, \"set\": {\"mdoe\": 1}}]}", "rules[0].set.mdoe: unknown" },
@@ -100,8 +139,9 @@ static void huge_and_deep_texts_are_refused(void **state)
 
 int main(void)
 {
-	struct CMUnitTest tests[ELEMENTS_OF(bad_cases) + 3] = {
+	struct CMUnitTest tests[ELEMENTS_OF(bad_cases) + 4] = {
 		cmocka_unit_test(reads_a_full_file),
+		cmocka_unit_test(reads_ports_and_exemptions),
 		cmocka_unit_test(an_empty_object_is_the_default),
 		cmocka_unit_test(huge_and_deep_texts_are_refused),
 	};
@@ -109,7 +149,7 @@ int main(void)
 
 	for (size_t i = 0; i < ELEMENTS_OF(bad_cases); i++) {
 		(void)snprintf(names[i], sizeof(names[i]), "bad_text_is_refused_%zu", i + 1);
-		tests[3 + i] = (struct CMUnitTest){ names[i], bad_text_is_refused, NULL, NULL,
+		tests[4 + i] = (struct CMUnitTest){ names[i], bad_text_is_refused, NULL, NULL,
 			(void *)&bad_cases[i] };
 	}
 	return _cmocka_run_group_tests("config", tests, ELEMENTS_OF(tests), NULL, NULL);

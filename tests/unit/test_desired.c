@@ -281,6 +281,20 @@ static const struct world_case cases[] = {
 			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 shadow\n",
 	},
 	{
+		.name = "shared remote, same wishes but for the ports",
+		.config = "{\"rules\": [{\"match\": {\"netns\": \"b\"},"
+			  " \"set\": {\"server_ports\": [27015]}}]}",
+		.world = "netns a\n"
+			 " tun0 192.0.2.1 203.0.113.1\n"
+			 "netns b\n"
+			 " tun0 192.0.2.1 203.0.113.2\n",
+		.outcome = "a/tun0 mapped auto:tunnel-address\n"
+			   "b/tun0 mapped auto:tunnel-address\n"
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n"
+			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 direct flags 0x20\n",
+	},
+	{
 		.name = "an empty host",
 		.world = "host 198.51.100.10\n",
 		.outcome = "",

@@ -166,11 +166,14 @@ static void print_row(const struct row *row, char *buf, size_t size)
 	if (row->map == ROW_SOURCES)
 		append(buf, size, " %s", IP4_FORMAT(row->inner_source));
 	if (row->entry.flags & MAPS_FLAG_SHARED)
-		append(buf, size, " shared\n");
+		append(buf, size, " shared");
 	else
-		append(buf, size, " -> %s %s\n",
+		append(buf, size, " -> %s %s",
 			IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })),
 			maps_mode_name((enum maps_mode)row->entry.mode));
+	if (row->entry.flags & ~MAPS_FLAG_SHARED)
+		append(buf, size, " flags 0x%x", row->entry.flags & ~MAPS_FLAG_SHARED);
+	append(buf, size, "\n");
 }
 
 const char *world_outcome(const char *world, const char *config_text)

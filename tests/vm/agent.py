@@ -82,6 +82,12 @@ def status():
         return json.load(file)
 
 
+def live_entries():
+    """The rows with their counters of this moment, as the CLI reads them from the pins."""
+    out = subprocess.run([CTL, "-j", "map", "dump"], check=True, stdout=subprocess.PIPE).stdout
+    return json.loads(out)["entries"]
+
+
 class Remotes:
     """The map of remotes, looked at from outside the agent."""
 
