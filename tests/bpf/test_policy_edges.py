@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The edges of policy: every letter with every flag, payloads out of reach, nested prefixes, order."""
 
+import contextlib
 import os
 import re
 
@@ -133,9 +134,13 @@ def test_paged_payload(link, edges, linear, options):
 if tuple(map(int, re.match(r"(\d+)\.(\d+)", os.uname().release).groups())) >= (6, 2):
     # Older kernels take no UDP_L4 in a virtio header.
     def test_real_super_packets_of_udp_stay(link, edges):
-        """The number of segments is not known of injected ones; their size is."""
+        """The number of segments is not known of injected ones; their size is.
+
+        Nor is an injected one marked as tunnelled, so the kernel may fail to segment it behind the hook.
+        """
         edges.configure(oracle.Config({REMOTE_A: oracle.Entry(REMOTE_A, slot=1, exempt=LETTERS)}))
-        super_packet(link, udp(BIG), 6, wire.GSO_UDP_L4, 1000, 8)
+        with contextlib.suppress(OSError):
+            super_packet(link, udp(BIG), 6, wire.GSO_UDP_L4, 1000, 8)
         assert edges.counters() == {(1, "KEPT_EXEMPT_QUERY"): 1}
 
 
@@ -157,6 +162,11 @@ def test_fragments_have_a_client(edges, number, client):
           "KEPT_EXEMPT_CLIENT" if client == EXEMPT else None)
 
 
+@pytest.mark.parametrize("remote", [SERVER, ALL_LETTERS])
+def test_other_flags_exempt_no_client(edges, remote):
+    check(edges, udp(client=EXEMPT), remote)
+
+
 @pytest.mark.parametrize("recipe", [icmp_echo(client=EXEMPT), tcp(client=EXEMPT), other(50, client=EXEMPT)])
 def test_all_protocols_have_a_client(edges, recipe):
     check(edges, recipe, NETS, "KEPT_EXEMPT_CLIENT")
@@ -174,7 +184,8 @@ def test_prefix_of_everybody_and_none_at_all(edges):
 # ---- order
 
 @pytest.mark.parametrize("recipe,reason", [
-    (udp(answer(0x49), EXEMPT, sport=1), "KEPT_SERVER_PORT"), (udp(answer(0x49), EXEMPT), "KEPT_EXEMPT_QUERY"),
+    (udp(answer(0x49), EXEMPT, sport=1), "KEPT_SERVER_PORT"),
+    (udp(answer(0x49), EXEMPT), "KEPT_EXEMPT_QUERY"),
     (udp(client=EXEMPT), "KEPT_EXEMPT_CLIENT"), (udp(), "KEPT_SHADOW")])
 def test_between_mode_tunnel_and_mode_shadow(edges, recipe, reason):
     check(edges, recipe, SHADOWED_ALL, reason)
