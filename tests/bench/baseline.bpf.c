@@ -14,7 +14,8 @@
 
 #include "schema/maps.h"
 
-#define AF_INET 2 /* <linux/socket.h> has no address families */
+#define AF_INET 2               /* <linux/socket.h> has no address families */
+#define FIB_LOOKUP_SKIP_NEIGH 4 /* BPF_FIB_LOOKUP_SKIP_NEIGH, since 6.3 */
 #define OUTER_LEN ((__s32)sizeof(struct iphdr))
 #define HEAD_LEN 30 /* Ethernet, and IPv4 up to its source address */
 
@@ -80,8 +81,7 @@ int part_lookup(struct __sk_buff *skb)
 	return bpf_map_lookup_elem(&bench_remotes, &key) ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
-SEC("tc")
-int part_fib(struct __sk_buff *skb)
+static __always_inline int look_up_route(struct __sk_buff *skb, __u32 flags)
 {
 	struct iphdr *ip = find_ipip(skb);
 	struct bpf_fib_lookup fib = { .family = AF_INET, .ifindex = skb->ifindex };
@@ -91,16 +91,35 @@ int part_fib(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	fib.ipv4_src = ip[1].saddr;
 	fib.ipv4_dst = ip[1].daddr;
-	r = bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_OUTPUT);
+	r = bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_OUTPUT | flags);
 	return r == BPF_FIB_LKUP_RET_SUCCESS ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int part_fib(struct __sk_buff *skb)
+{
+	return look_up_route(skb, 0);
+}
+
+/* Neither rules nor the local table. */
+SEC("tc")
+int part_fib_main(struct __sk_buff *skb)
+{
+	return look_up_route(skb, BPF_FIB_LOOKUP_DIRECT);
+}
+
+SEC("tc")
+int part_fib_no_neighbour(struct __sk_buff *skb)
+{
+	return look_up_route(skb, FIB_LOOKUP_SKIP_NEIGH);
 }
 
 SEC("tc")
 int part_checksum(struct __sk_buff *skb)
 {
 	if (find_ipip(skb))
-		(void)bpf_l4_csum_replace(skb, ETH_HLEN + 2 * OUTER_LEN + 6,
-			bpf_htonl(0x0a000001), bpf_htonl(0x0a000002),
+		(void)bpf_l4_csum_replace(skb, ETH_HLEN + 2 * OUTER_LEN + 6, bpf_htonl(0x0a000001),
+			bpf_htonl(0x0a000002),
 			BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | sizeof(__be32));
 	return TC_ACT_UNSPEC;
 }
@@ -112,8 +131,7 @@ int part_store(struct __sk_buff *skb)
 
 	/* Behind the headers, so that the packet remains one. */
 	if (find_ipip(skb))
-		(void)bpf_skb_store_bytes(
-			skb, ETH_HLEN + 2 * OUTER_LEN + 8, head, HEAD_LEN, 0);
+		(void)bpf_skb_store_bytes(skb, ETH_HLEN + 2 * OUTER_LEN + 8, head, HEAD_LEN, 0);
 	return TC_ACT_UNSPEC;
 }
 
