@@ -31,7 +31,8 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
-	__uint(map_flags, BPF_F_NO_PREALLOC); /* few tunnels have any */
+	/* Few tunnels have any; and what is removed is not reused while a packet still reads it. */
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct maps_server_ports);
 } server_ports SEC(".maps");
