@@ -36,15 +36,16 @@ POPS = {1: 30, 2: 60}  # number: milliseconds there and back
 SERVERS = (("minecraft", 1, "A"), ("rust", 1, "C"), ("valheim", 2, "C"), ("factorio", 2, "C"))
 REQUESTS = 10  # to each server
 TCP_BYTES = 4_000_000
+AGENT_LOG = pathlib.Path("/run/agent.log")
 
 PICTURE = """
              request                      IPIP tunnel
   client ---------------> POP 1, {ms1} ms ==================> host: {servers} game servers,
    ^  ^                   POP 2, {ms2} ms                     |  each in a network
-   |  |                                                   |  namespace
-   |  '--- reply {before} --- POP 1, 2 <===================+
-   |                                                      |
-   '------ reply {after} ----------------------------------'
+   |  |                                                    |  namespace
+   |  '--- reply {before} --- POP 1, 2 <=====================|
+   |                                                       |
+   '------ reply {after} ------------------------------------'
 """
 
 problems = []
@@ -84,7 +85,7 @@ def enclose():
     kernel.check(kernel.libc.unshare(CLONE_NEWNS | CLONE_NEWNET))
 
     def mount(*argv):
-        subprocess.run(["mount", *argv], check=True)
+        subprocess.run(["mount", "--no-mtab", *argv], check=True)
 
     mount("--make-rprivate", "/")
     mount("-t", "tmpfs", "-o", "mode=755", "demo", "/run")
@@ -155,12 +156,12 @@ def table(style, scene, rows, before=None):
     say(f"  {'':38}  {'round trip':>10}  replies seen at")
     say(f"  {'':38}  {'of UDP,':>10}  the gateway")
     say(f"  {'game server':13}{'public address':16}{'POP':9}  {'median':>10}  via POP  direct"
-        + ("       saved" if before else ""))
+        + ("     saved" if before else ""))
     for server in scene.servers:
         ms, _best, pop, direct = rows[server.n]
         paths = [style.bad(f"{pop:7}") if pop else f"{pop:7}",
                  style.good(f"{direct:6}") if direct else f"{direct:6}"]
-        saved = style.good(f"{before[server.n].median - ms:9.1f} ms") if before else ""
+        saved = style.good(f"{before[server.n].median - ms:7.1f} ms") if before else ""
         say(f"  {server.netns:13}{server.public:16}{server.pop}, {POPS[server.pop]} ms".ljust(42)
             + f"{ms:7.1f} ms  {paths[0]}  {paths[1]}" + saved)
 
@@ -250,9 +251,8 @@ def play(style, scene, save):
     expect_path(before, True, REQUESTS, "before")
 
     prompt(style, "ipipdirectd &")
-    log = pathlib.Path("/run/agent.log")
-    with agent.Agent(log=log):
-        for line in log.read_text().splitlines():
+    with agent.Agent(log=AGENT_LOG):
+        for line in AGENT_LOG.read_text().splitlines():
             say(textwrap.fill(line, 80, subsequent_indent=" " * 6))
         say()
         say(style.bold("AFTER: replies go straight to the client"))
@@ -269,24 +269,36 @@ def play(style, scene, save):
         ctl(style, "map", "dump")
         show_status_file(style, scene, save)
     prompt(style, "kill %1")
-    say("The agent has ended; what it attached goes on working: "
+    say("The agent has ended, its program works on: "
         + one_each(scene, False, "with the agent ended"))
     ctl(style, "detach")
     say("The POP path is back: " + one_each(scene, True, "after detach"))
     return before, after
 
 
+def way(style, row, pop):
+    if row.direct and not row.pop:
+        return style.good("direct")
+    return style.bad(f"via POP {pop}" if not row.direct else "either way")
+
+
 def sum_up(style, scene, before, after):
     say(style.bold("IN SHORT: round trip, and which way the replies went"))
     for server in scene.servers:
-        old, new = before[server.n].median, after[server.n].median
-        say(f"  {server.netns:13}{old:6.1f} ms  " + style.bad(f"via POP {server.pop}")
-            + f"   ->  {new:6.1f} ms  " + style.good("direct"))
+        old, new = before[server.n], after[server.n]
+        say(f"  {server.netns:13}{old.median:6.1f} ms  {way(style, old, server.pop)}"
+            f"   ->  {new.median:6.1f} ms  {way(style, new, server.pop)}")
+
+
+def describe(error):
+    """What went wrong, with what the tool that failed had to say."""
+    return f"{type(error).__name__}: {error}\n{getattr(error, 'output', None) or ''}".rstrip()
 
 
 def end_children():
     """The agent or a tool may have just been started when a signal came."""
-    for pid in pathlib.Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+    children = pathlib.Path(f"/proc/self/task/{os.getpid()}/children")
+    for pid in children.read_text().split() if children.exists() else ():
         os.kill(int(pid), signal.SIGKILL)
 
 
@@ -317,7 +329,7 @@ def main():
         sum_up(style, scene, before, after)
     except (OSError, AssertionError, subprocess.SubprocessError) as error:
         say()
-        problems.append(f"{type(error).__name__}: {error}")
+        problems.append(describe(error))
     finally:
         end_children()
     for problem in problems:
