@@ -95,7 +95,7 @@ static int read_have(struct reconciler *reconciler)
 	return 0;
 }
 
-/* Snapshot → tunnels → desired → plan. */
+/* Tunnels → desired → plan. */
 static int make_plan(struct reconciler *reconciler, struct rows *ret_desired)
 {
 	struct plan_limits limits = {
@@ -289,11 +289,6 @@ static struct status_interface attach_one(
 	return interface;
 }
 
-static bool is_wanted(const struct reconciler *reconciler, uint32_t ifindex)
-{
-	return find_interface(reconciler, ifindex) != NULL;
-}
-
 /* Leaves the interfaces that are not wanted any more, of this agent or of one before it. */
 static void detach_others(struct reconciler *reconciler)
 {
@@ -303,7 +298,7 @@ static void detach_others(struct reconciler *reconciler)
 
 	r = dataplane_attached(&attached, &n);
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (is_wanted(reconciler, attached[i]))
+		if (find_interface(reconciler, attached[i]))
 			continue;
 		r = dataplane_detach(attached[i]);
 		if (r == 0)
@@ -345,18 +340,28 @@ static int follow_interfaces(struct reconciler *reconciler)
 	return 0;
 }
 
+/*
+ * Everything up to the plan, which changes nothing. -EAGAIN from reading namespaces does not end it:
+ * `ret_refreshed` has it, and the plan minds what is not known.
+ */
+static int read_and_plan(
+	struct reconciler *reconciler, struct rows *ret_desired, int *ret_refreshed)
+{
+	int r;
+
+	*ret_refreshed = observer_refresh(&reconciler->observer);
+	if (*ret_refreshed < 0 && *ret_refreshed != -EAGAIN)
+		return *ret_refreshed;
+	r = read_have(reconciler);
+	return r < 0 ? r : make_plan(reconciler, ret_desired);
+}
+
 int reconciler_run(struct reconciler *reconciler)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
 	int refreshed, r;
 
-	refreshed = observer_refresh(&reconciler->observer);
-	if (refreshed < 0 && refreshed != -EAGAIN)
-		return refreshed;
-	r = read_have(reconciler);
-	if (r < 0)
-		return r;
-	r = make_plan(reconciler, &desired);
+	r = read_and_plan(reconciler, &desired, &refreshed);
 	if (r < 0)
 		return r;
 	/* An exempt client more only keeps packets on the tunnel, so they come first and go last. */
@@ -383,16 +388,10 @@ int reconciler_dry_run(struct reconciler *reconciler, FILE *out)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
 	_cleanup_free_ struct host_interface *wanted = NULL;
+	int refreshed, r;
 	size_t n;
-	int r;
 
-	r = observer_refresh(&reconciler->observer);
-	if (r < 0 && r != -EAGAIN)
-		return r;
-	r = read_have(reconciler);
-	if (r < 0)
-		return r;
-	r = make_plan(reconciler, &desired);
+	r = read_and_plan(reconciler, &desired, &refreshed);
 	if (r < 0)
 		return r;
 	r = wanted_interfaces(reconciler, &wanted, &n);

@@ -205,10 +205,10 @@ typedef int element_fn(
 	struct parser *parser, const json_t *value, const struct place *place, void *userdata);
 
 static int take_array(struct parser *parser, const json_t *array, const struct place *place,
-	size_t max, element_fn *take, void *userdata)
+	size_t max, const char *what, element_fn *take, void *userdata)
 {
 	if (!json_is_array(array) || json_array_size(array) > max)
-		return fail(parser, place, "expected an array of at most %zu elements", max);
+		return fail(parser, place, "expected an array of at most %zu %s", max, what);
 	for (size_t i = 0; i < json_array_size(array); i++) {
 		struct place here = { .parent = place, .index = i };
 		int r = take(parser, json_array_get(array, i), &here, userdata);
@@ -270,7 +270,8 @@ static int take_ports(
 	struct maps_server_ports ports = { 0 };
 	int r;
 
-	r = take_array(parser, array, place, MAPS_PORT_RANGES_MAX, take_port_range, &ports);
+	r = take_array(
+		parser, array, place, MAPS_PORT_RANGES_MAX, "elements", take_port_range, &ports);
 	if (r < 0)
 		return r;
 	qsort(ports.ranges, ports.n, sizeof(ports.ranges[0]), compare_ranges);
@@ -301,7 +302,8 @@ static int take_exempt(
 	struct parser *parser, const json_t *array, const struct place *place, struct policy *ret)
 {
 	ret->flags &= (uint16_t)~MAPS_FLAGS_EXEMPT_A2S;
-	return take_array(parser, array, place, ELEMENTS_OF(exemptions), take_exemption, ret);
+	return take_array(
+		parser, array, place, ELEMENTS_OF(exemptions), "elements", take_exemption, ret);
 }
 
 static int take_client(
@@ -414,49 +416,33 @@ static int take_rule(struct parser *parser, const json_t *object, const struct p
 	return 0;
 }
 
-static int take_rules(struct parser *parser, const json_t *array, const struct place *place,
-	struct config *config)
+static int take_rule_of(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
 {
-	if (!json_is_array(array) || json_array_size(array) > CONFIG_RULES_MAX)
-		return fail(
-			parser, place, "expected an array of at most %d rules", CONFIG_RULES_MAX);
-	for (size_t i = 0; i < json_array_size(array); i++) {
-		struct place here = { .parent = place, .index = i };
-		struct config_rule *rule = ARRAY_APPEND(config->rules, config->n_rules);
-		int r;
+	struct config *config = userdata;
+	struct config_rule *rule = ARRAY_APPEND(config->rules, config->n_rules);
 
-		if (!rule)
-			return -ENOMEM;
-		config->n_rules++;
-		r = take_rule(parser, json_array_get(array, i), &here, rule);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (!rule)
+		return -ENOMEM;
+	config->n_rules++;
+	return take_rule(parser, value, place, rule);
 }
 
-static int take_interfaces(struct parser *parser, const json_t *array, const struct place *place,
-	struct config *config)
+static int take_interface(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
 {
-	if (!json_is_array(array) || json_array_size(array) > CONFIG_INTERFACES_MAX)
-		return fail(parser, place, "expected an array of at most %d interface names",
-			CONFIG_INTERFACES_MAX);
-	for (size_t i = 0; i < json_array_size(array); i++) {
-		struct place here = { .parent = place, .index = i };
-		const json_t *name = json_array_get(array, i);
-		char **slot = ARRAY_APPEND(config->interfaces, config->n_interfaces);
-		int r;
+	struct config *config = userdata;
+	char **slot = ARRAY_APPEND(config->interfaces, config->n_interfaces);
+	int r;
 
-		if (!slot)
-			return -ENOMEM;
-		config->n_interfaces++;
-		r = take_string(parser, name, &here, slot);
-		if (r < 0)
-			return r;
-		if (strlen(*slot) >= IFNAMSIZ)
-			return fail(parser, &here, "an interface name has at most %d bytes",
-				IFNAMSIZ - 1);
-	}
+	if (!slot)
+		return -ENOMEM;
+	config->n_interfaces++;
+	r = take_string(parser, value, place, slot);
+	if (r < 0)
+		return r;
+	if (strlen(*slot) >= IFNAMSIZ)
+		return fail(parser, place, "an interface name has at most %d bytes", IFNAMSIZ - 1);
 	return 0;
 }
 
@@ -473,7 +459,8 @@ static int take_config(struct parser *parser, const json_t *root, struct config 
 		struct place here = { .key = key };
 
 		if (strcmp(key, "interfaces") == 0)
-			r = take_interfaces(parser, value, &here, config);
+			r = take_array(parser, value, &here, CONFIG_INTERFACES_MAX,
+				"interface names", take_interface, config);
 		else if (strcmp(key, "game_server_ip") == 0)
 			r = take_address(parser, value, &here, &config->defaults);
 		else if (strcmp(key, "mode") == 0)
@@ -483,10 +470,11 @@ static int take_config(struct parser *parser, const json_t *root, struct config 
 		else if (strcmp(key, "exempt") == 0)
 			r = take_exempt(parser, value, &here, &config->defaults);
 		else if (strcmp(key, "exempt_clients") == 0)
-			r = take_array(
-				parser, value, &here, MAPS_EXEMPT_CLIENTS_MAX, take_client, config);
+			r = take_array(parser, value, &here, MAPS_EXEMPT_CLIENTS_MAX, "elements",
+				take_client, config);
 		else if (strcmp(key, "rules") == 0)
-			r = take_rules(parser, value, &here, config);
+			r = take_array(parser, value, &here, CONFIG_RULES_MAX, "rules",
+				take_rule_of, config);
 		else if (strcmp(key, "max_entries") == 0)
 			r = take_number(parser, value, &here, MAX_ENTRIES_MIN, MAX_ENTRIES_MAX,
 				&config->max_entries);

@@ -6,17 +6,6 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
-/*
- * The order that keeps every step safe. A shared row that appears before its sources only keeps packets
- * on the tunnel, but sources first means that no packet of a running server takes the detour.
- */
-enum phase {
-	PHASE_ADD_SOURCES,
-	PHASE_ADD_REMOTES,
-	PHASE_REMOVE_REMOTES,
-	PHASE_REMOVE_SOURCES,
-};
-
 /* Which counter slots are in use: one byte each, slot 0 always is. */
 struct slots {
 	uint8_t *used;
@@ -179,31 +168,24 @@ static int plan_removals(
 int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
 	struct plan *ret)
 {
-	static const enum phase phases[] = { PHASE_ADD_SOURCES, PHASE_ADD_REMOTES,
-		PHASE_REMOVE_REMOTES, PHASE_REMOVE_SOURCES };
 	_cleanup_(plan_done) struct plan plan = { 0 };
 	_cleanup_(slots_done) struct slots slots = { 0 };
 	int r;
 
+	/*
+	 * The order that keeps every step safe. A shared row that appears before its sources only
+	 * keeps packets on the tunnel, but sources first means that no packet of a running server
+	 * takes the detour.
+	 */
 	r = slots_init(&slots, have, limits->max_slots);
-	for (size_t i = 0; r == 0 && i < ELEMENTS_OF(phases); i++) {
-		switch (phases[i]) {
-		case PHASE_ADD_SOURCES:
-			r = plan_upserts(&plan, desired, have, ROW_SOURCES, limits, &slots);
-			break;
-		case PHASE_ADD_REMOTES:
-			r = plan_upserts(&plan, desired, have, ROW_REMOTES, limits, &slots);
-			break;
-		case PHASE_REMOVE_REMOTES:
-			if (limits->complete)
-				r = plan_removals(&plan, desired, have, ROW_REMOTES);
-			break;
-		case PHASE_REMOVE_SOURCES:
-			if (limits->complete)
-				r = plan_removals(&plan, desired, have, ROW_SOURCES);
-			break;
-		}
-	}
+	if (r == 0)
+		r = plan_upserts(&plan, desired, have, ROW_SOURCES, limits, &slots);
+	if (r == 0)
+		r = plan_upserts(&plan, desired, have, ROW_REMOTES, limits, &slots);
+	if (r == 0 && limits->complete)
+		r = plan_removals(&plan, desired, have, ROW_REMOTES);
+	if (r == 0 && limits->complete)
+		r = plan_removals(&plan, desired, have, ROW_SOURCES);
 	if (r < 0)
 		return r;
 	*ret = plan;

@@ -31,12 +31,6 @@ struct dataplane {
 	struct direct_bpf *skeleton;
 };
 
-static void closedirp(DIR **dir)
-{
-	if (*dir)
-		(void)closedir(*dir);
-}
-
 void dataplane_free(struct dataplane *dataplane)
 {
 	if (!dataplane)

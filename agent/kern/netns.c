@@ -15,12 +15,6 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
-static void closedirp(DIR **dir)
-{
-	if (*dir)
-		(void)closedir(*dir);
-}
-
 void netns_found_list_done(struct netns_found_list *list)
 {
 	for (size_t i = 0; i < list->n; i++)

@@ -4,6 +4,7 @@
  * Ownership: every owning local is marked _cleanup_(); what leaves a function leaves by TAKE_*.
  */
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -43,6 +44,12 @@ static inline void fclosep(FILE **f)
 {
 	if (*f)
 		(void)fclose(*f);
+}
+
+static inline void closedirp(DIR **dir)
+{
+	if (*dir)
+		(void)closedir(*dir);
 }
 
 #define _cleanup_free_ _cleanup_(freep)
