@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/util/account.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/file.h"
 
@@ -22,7 +23,9 @@ int file_open_directory(const char *path, unsigned int mode, int *ret_fd)
 		return errno == ELOOP ? -ENOTDIR : -errno;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
+	/* To root, that of the agent's user is one that can be taken over. */
+	if ((st.st_uid != geteuid() && (geteuid() != 0 || !account_is_trusted(st.st_uid))) ||
+		(st.st_mode & (S_IWGRP | S_IWOTH)))
 		return -EPERM;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
@@ -35,8 +38,8 @@ static int write_all(int fd, const char *text, size_t size)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		if (n <= 0) /* taking nothing, without a reason, would go on for ever */
+			return n < 0 ? -errno : -EIO;
 		text += n;
 		size -= (size_t)n;
 	}
@@ -66,12 +69,29 @@ int file_replace(int directory, const char *name, const char *text, size_t size)
 	return r;
 }
 
-int file_read(const char *path, size_t max, char **ret, size_t *ret_size)
+/* Makes room for more behind `size`, of at most `max` bytes in all. */
+static int make_room(char **text, size_t size, size_t max, size_t *room)
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	size_t more = size < max / 2 ? 2 * size : max;
+	char *grown;
+
+	if (size < *room)
+		return 0;
+	grown = realloc(*text, more);
+	if (!grown)
+		return -ENOMEM;
+	*text = grown;
+	*room = more;
+	return 0;
+}
+
+int file_read_at(int directory, const char *path, size_t max, char **ret, size_t *ret_size)
+{
+	_cleanup_close_ int fd =
+		openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	_cleanup_free_ char *text = NULL;
+	size_t size = 0, room;
 	struct stat st;
-	size_t size = 0;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
@@ -79,12 +99,19 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_size)
 		return -EINVAL;
 	if ((uintmax_t)st.st_size > max)
 		return -E2BIG;
-	text = malloc(max + 1);
+	/* Files of /proc do not tell their size, and others may grow while we read. */
+	room = max < 4096 ? max + 1 : 4096;
+	if ((size_t)st.st_size >= room)
+		room = (size_t)st.st_size + 1;
+	text = malloc(room);
 	if (!text)
 		return -ENOMEM;
 	for (;;) {
-		ssize_t n = read(fd, text + size, max + 1 - size);
+		ssize_t n;
 
+		if (make_room(&text, size, max + 1, &room) < 0)
+			return -ENOMEM;
+		n = read(fd, text + size, room - size);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -92,11 +119,28 @@ int file_read(const char *path, size_t max, char **ret, size_t *ret_size)
 		if (n == 0)
 			break;
 		size += (size_t)n;
-		if (size > max) /* it grew while we read */
+		if (size > max)
 			return -E2BIG;
 	}
 	text[size] = '\0';
 	*ret = TAKE_PTR(text);
 	*ret_size = size;
 	return 0;
+}
+
+int file_read(const char *path, size_t max, char **ret, size_t *ret_size)
+{
+	return file_read_at(AT_FDCWD, path, max, ret, ret_size);
+}
+
+int file_next_entry(DIR *dir, const struct dirent **ret)
+{
+	const struct dirent *entry;
+
+	errno = 0;
+	entry = readdir(dir);
+	if (!entry)
+		return -errno;
+	*ret = entry;
+	return 1;
 }
