@@ -60,3 +60,37 @@ struct {
 	__type(key, __u32);
 	__type(value, struct maps_kept_counters);
 } kept SEC(".maps");
+
+/* From here on unpinned, see schema/maps.h. */
+
+/* `front` has 1 << front_bits buckets. In .bss, near `uplinks`, to spare a page. */
+__u32 front_bits;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct maps_front);
+} front SEC(".maps");
+
+struct maps_uplink uplinks[MAPS_UPLINKS]; /* in .bss, which is mapped into the agent */
+
+/*
+ * The kernel empties a program array when nobody in userspace holds it. This one is pinned, as long
+ * as the program that jumps through it is attached.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, MAPS_JUMP_COUNT);
+	__type(key, __u32);
+	__type(value, __u32);
+} jumps SEC(".maps");
+
+/* Held by the agent's file descriptor alone: a dead man's switch. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, MAPS_ALIVE_COUNT);
+	__type(key, __u32);
+	__type(value, __u32);
+} alive SEC(".maps");

@@ -16,6 +16,12 @@
 #include "bpf/parse.h"
 
 /*
+ * How to strip, set before loading (agent/kern/strip.h). DECAP_IPXIP4, where the kernel has it,
+ * takes the tunnel's mark from the packet, GSO type and skb->encapsulation.
+ */
+const volatile __u64 strip_flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+
+/*
  * Takes the outer header out. FIXED_GSO: a super-packet's segments keep the size the tunnel gave
  * them; without it the helper would enlarge them by 20 bytes, and refuse UDP super-packets.
  *
@@ -24,8 +30,7 @@
  */
 static __always_inline bool rewrite_strip(struct __sk_buff *skb)
 {
-	return !bpf_skb_adjust_room(
-		skb, -(__s32)OUTER_LEN, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	return !bpf_skb_adjust_room(skb, -(__s32)OUTER_LEN, BPF_ADJ_ROOM_MAC, strip_flags);
 }
 
 /*
@@ -79,23 +84,22 @@ static __always_inline bool rewrite_zero_is_none(__u8 ip_proto)
 }
 
 /*
- * The helper knows whether the field holds a finished checksum or, with CHECKSUM_PARTIAL, the sum
- * of the pseudo header alone; that is what BPF_F_PSEUDO_HDR is for. MARK_MANGLED_0 leaves a
+ * Repairs the L4 checksum of a packet whose source @from becomes @to; @l4 is where its L4 header
+ * starts. The helper knows whether the field holds a finished checksum or, with CHECKSUM_PARTIAL,
+ * the sum of the pseudo header alone; that is what BPF_F_PSEUDO_HDR is for. MARK_MANGLED_0 leaves a
  * checksum of 0 alone and writes 0xffff where the result is 0.
  */
 static __always_inline bool rewrite_l4(
-	struct __sk_buff *skb, __u32 l2_len, const struct inner *inner, __be32 source)
+	struct __sk_buff *skb, __u32 l4, __u8 ip_proto, __be32 from, __be32 to)
 {
-	__u8 ip_proto = inner->head.ip.protocol;
 	__u32 offset = rewrite_checksum_offset(ip_proto);
-	__u64 flags = BPF_F_PSEUDO_HDR | sizeof(source);
+	__u64 flags = BPF_F_PSEUDO_HDR | sizeof(to);
 
-	if (!offset || !inner->first)
+	if (!offset)
 		return true;
 	if (rewrite_zero_is_none(ip_proto))
 		flags |= BPF_F_MARK_MANGLED_0;
-	return !bpf_l4_csum_replace(
-		skb, l2_len + inner->l4 + offset, inner->head.ip.saddr, source, flags);
+	return !bpf_l4_csum_replace(skb, l4 + offset, from, to, flags);
 }
 
 /*
@@ -125,5 +129,8 @@ static __always_inline bool rewrite_packet(
 {
 	if (inner->head.ip.saddr == source)
 		return !l2_len || !bpf_skb_store_bytes(skb, 0, &inner->head.eth, ETH_HLEN, 0);
-	return rewrite_l4(skb, l2_len, inner, source) && rewrite_head(skb, l2_len, inner, source);
+	if (inner->first && !rewrite_l4(skb, l2_len + inner->l4, inner->head.ip.protocol,
+				    inner->head.ip.saddr, source))
+		return false;
+	return rewrite_head(skb, l2_len, inner, source);
 }

@@ -12,13 +12,19 @@
 #include <linux/types.h>
 
 #define MAPS_ABI 1
+#define MAPS_STRING(x) #x
+#define MAPS_STRING_OF(x) MAPS_STRING(x)
 
 /*
  * Pins. bpffs refuses names with a dot (kernel/bpf/inode.c, bpf_lookup()) and interface names may have
  * one, so what belongs to an interface is named by its index.
  */
 #define MAPS_PIN_ROOT "/sys/fs/bpf/ipipdirect"
-#define MAPS_PIN_ABI_DIR "v1" /* "v" MAPS_ABI: the maps; below MAPS_PIN_ROOT */
+/*
+ * The maps, below MAPS_PIN_ROOT. The pins of links, programs and jumps lie beside this directory, named
+ * alike in all ABIs: so each version can take over from any other in place.
+ */
+#define MAPS_PIN_ABI_DIR "v" MAPS_STRING_OF(MAPS_ABI)
 
 #define MAPS_REMOTES_MAX_DEFAULT 16384
 
@@ -105,6 +111,83 @@ struct maps_direct_counters {
 };
 
 /*
+ * What follows is between one agent and the program that it loaded, and is never pinned: it is true
+ * only while that agent watches the host's routes. When the agent ends, the kernel empties the
+ * program array `alive`, and nobody looks at it any more.
+ */
+
+/* `alive`, a program array: held by that agent's file descriptor alone, a dead man's switch. */
+enum maps_alive {
+	MAPS_ALIVE_FAST = 0,
+	MAPS_ALIVE_FAST_L3 = 1,
+	MAPS_ALIVE_COUNT,
+};
+
+/*
+ * `jumps`, a program array as well, joins the parts of one program. It is pinned as long as that
+ * program is attached.
+ */
+enum maps_jump {
+	MAPS_JUMP_FULL = 0,
+	MAPS_JUMP_FULL_L3 = 1,
+	MAPS_JUMP_FINISH = 2,
+	MAPS_JUMP_FINISH_L3 = 3,
+	MAPS_JUMP_COUNT,
+};
+
+/*
+ * `front`, an array: the rows of `remotes` that need no second look (mode direct, no flags), once
+ * more, in buckets of one cache line. A row that finds its bucket full is served from `remotes`.
+ *
+ * Both words hold the remote, and each is read and written in one piece, so a reader cannot mix two
+ * rows. 0 is an empty way.
+ */
+#define MAPS_FRONT_WAYS 4
+#define MAPS_FRONT_BITS_MAX 18 /* 16 MiB of buckets */
+
+struct maps_front_way {
+	__u64 address; /* remote << 32 | game server IP, both as __be32 */
+	__u64 counter; /* remote << 32 | slot */
+};
+
+struct maps_front {
+	struct maps_front_way ways[MAPS_FRONT_WAYS];
+};
+
+/* The bucket of a remote among 1 << @bits, 1 <= @bits <= MAPS_FRONT_BITS_MAX. */
+static inline __u32 maps_front_index(__be32 remote, __u32 bits)
+{
+	return ((__u32)remote * 0x9e3779b1U) >> (32 - bits); /* Knuth's multiplicative hash */
+}
+
+/*
+^ * `uplinks`, a variable, an interface at the place of its index modulo MAPS_UPLINKS: where all clients
+ * go that no route but the default one leads to. Of two interfaces with the same place, one has it.
+ */
+#define MAPS_UPLINKS 16
+#define MAPS_UPLINK_PREFIX 13 /* bits of an address that choose a bit of `routed` */
+
+struct maps_uplink {
+	__u32 ifindex; /* 0: nobody's, or being written */
+	/*
+	 * Changes with the routes. The program adds it to what it learns from the FIB, so that nothing
+	 * learned from former routes is used.
+	 */
+	__u16 generation;
+	__u16 is_default; /* 1: the best default route leads out of this interface */
+	/*
+	 * What the FIB last said: the MAC address of the default route's gateway, in the upper 6 bytes,
+	 * and the generation. Written by the program.
+	 */
+	__u64 gateway;
+	/*
+	 * A bit for each /13 prefix, its lowest bit first in a byte: 1 where some route other than the
+	 * default one leads to a part of it, a local address or one that is no client's lies in it.
+	 */
+	__u8 routed[(1 << MAPS_UPLINK_PREFIX) / 8];
+};
+
+/*
  * Why a packet stayed on the tunnel. Names for people are in maps_reason_name(); each is explained in
  * docs/DATAPATH.md. Append only: the numbers are part of the ABI.
  */
@@ -128,6 +211,7 @@ enum maps_reason {
 	MAPS_KEPT_SERVER_PORT = 15,   /* its source port is not one of server_ports */
 	MAPS_KEPT_EXEMPT_QUERY = 16,  /* an answer to a query that POPs cache */
 	MAPS_KEPT_EXEMPT_CLIENT = 17, /* the client is in exempt_clients */
+	MAPS_KEPT_NO_PROGRAM = 18, /* slot 0: a part of the program is missing, its pin removed */
 	MAPS_REASON_COUNT,
 };
 
@@ -144,5 +228,7 @@ _Static_assert(sizeof(struct maps_entry) == 16, "maps ABI");
 _Static_assert(sizeof(struct maps_server_ports) == 4 + 4 * MAPS_PORT_RANGES_MAX, "maps ABI");
 _Static_assert(sizeof(struct maps_client_key) == 8, "maps ABI");
 _Static_assert(sizeof(struct maps_direct_counters) == 16, "maps ABI");
+_Static_assert(sizeof(struct maps_front) == 64, "maps ABI");
+_Static_assert(sizeof(struct maps_uplink) == 16 + (1 << MAPS_UPLINK_PREFIX) / 8, "maps ABI");
 _Static_assert(sizeof(struct maps_kept_counters) == 8 * MAPS_REASON_ROOM, "maps ABI");
 _Static_assert((int)MAPS_REASON_COUNT <= MAPS_REASON_ROOM, "maps ABI");
