@@ -14,6 +14,7 @@ enum attachment_kind {
 struct attachment {
 	uint32_t ifindex;
 	char ifname[IFNAMSIZ];
+	uint16_t arphrd; /* ARPHRD_*, net/if_arp.h; true where something is attached */
 	enum attachment_kind kind;
 	uint32_t program_id;
 	int error; /* 0, or the -errno with which attaching failed */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/core/config.h"
+#include "agent/core/json_place.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
@@ -55,6 +56,19 @@ const char *maps_exemption_name(enum maps_flag flag)
 	return NULL;
 }
 
+const char *mode_source_name(enum mode_source source)
+{
+	switch (source) {
+	case MODE_SOURCE_DEFAULT:
+		return "default";
+	case MODE_SOURCE_RULE:
+		return "rule";
+	case MODE_SOURCE_OVERRIDE:
+		return "override";
+	}
+	return "?";
+}
+
 const char *address_policy_name(enum address_policy policy)
 {
 	switch (policy) {
@@ -73,7 +87,11 @@ const char *address_policy_name(enum address_policy policy)
 void config_init(struct config *ret)
 {
 	*ret = (struct config){
-		.defaults = { .address = ADDRESS_AUTO, .mode = MAPS_MODE_DIRECT },
+		.defaults = { .address = ADDRESS_AUTO,
+			.mode = MAPS_MODE_DIRECT,
+			.rule = CONFIG_NO_RULE },
+		.limits = { CONFIG_NETNS_DEFAULT, CONFIG_TUNNELS_DEFAULT,
+			CONFIG_ADDRESSES_DEFAULT },
 		.max_entries = MAPS_REMOTES_MAX_DEFAULT,
 		.resync_interval_s = RESYNC_INTERVAL_DEFAULT_S,
 	};
@@ -85,11 +103,13 @@ void config_done(struct config *config)
 		free(config->interfaces[i]);
 	free(config->interfaces);
 	for (size_t i = 0; i < config->n_rules; i++) {
-		free(config->rules[i].netns);
-		free(config->rules[i].ifname);
+		free(config->rules[i].match.netns);
+		free(config->rules[i].match.label);
+		free(config->rules[i].match.ifname);
 	}
 	free(config->rules);
 	free(config->exempt_clients);
+	free(config->allowed_ips);
 	*config = (struct config){ 0 };
 }
 
@@ -100,8 +120,12 @@ struct place {
 	size_t index;
 };
 
+#define DEPTH_MAX 8 /* rules[0].set.server_ports[0] is 6 deep */
+
 struct parser {
-	char *error; /* CONFIG_ERROR_MAX bytes */
+	const char *text;
+	size_t size;
+	struct config_error *error;
 };
 
 static size_t place_format(const struct place *place, char *buf, size_t size)
@@ -121,26 +145,190 @@ static size_t place_format(const struct place *place, char *buf, size_t size)
 	return n + (size_t)w;
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(
-	struct parser *parser, const struct place *place, const char *format, ...)
+static void find_place(struct parser *parser, const struct place *place, bool of_key)
 {
-	char where[96] = "", what[144];
-	va_list ap;
+	struct json_step steps[DEPTH_MAX];
+	struct json_spot spot;
+	size_t n = DEPTH_MAX;
 
-	va_start(ap, format);
-	(void)vsnprintf(what, sizeof(what), format, ap);
-	va_end(ap);
-	(void)place_format(place, where, sizeof(where));
-	(void)snprintf(
-		parser->error, CONFIG_ERROR_MAX, "%s%s%s", where, where[0] ? ": " : "", what);
+	for (; place && n > 0; place = place->parent)
+		steps[--n] = (struct json_step){ place->key, place->index };
+	if (place || !json_place_find(
+			     parser->text, parser->size, &steps[n], DEPTH_MAX - n, of_key, &spot))
+		return;
+	parser->error->line = spot.line;
+	parser->error->column = spot.column;
+}
+
+__attribute__((format(printf, 4, 0))) static int fail_va(struct parser *parser,
+	const struct place *place, bool of_key, const char *format, va_list ap)
+{
+	struct config_error *error = parser->error;
+
+	*error = (struct config_error){ 0 };
+	(void)vsnprintf(error->message, sizeof(error->message), format, ap);
+	(void)place_format(place, error->place, sizeof(error->place));
+	find_place(parser, place, of_key);
 	return -EINVAL;
 }
 
-static int take_string(
-	struct parser *parser, const json_t *value, const struct place *place, char **ret)
+/* The value at `place` is wrong. */
+__attribute__((format(printf, 3, 4))) static int fail(
+	struct parser *parser, const struct place *place, const char *format, ...)
 {
-	char *copy;
+	va_list ap;
+	int r;
 
+	va_start(ap, format);
+	r = fail_va(parser, place, false, format, ap);
+	va_end(ap);
+	return r;
+}
+
+/* The key at `place` is. */
+__attribute__((format(printf, 3, 4))) static int fail_key(
+	struct parser *parser, const struct place *place, const char *format, ...)
+{
+	va_list ap;
+	int r;
+
+	va_start(ap, format);
+	r = fail_va(parser, place, true, format, ap);
+	va_end(ap);
+	return r;
+}
+
+/*
+ * A key of an object: how its value is taken, and where it goes, as an offset into what the object
+ * fills. The table of an object ends with a key without a name.
+ */
+struct key;
+typedef int take_fn(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target);
+
+struct key {
+	const char *name;
+	take_fn *take;
+	size_t offset;
+	uint32_t min, max; /* of numbers; max: elements of an array */
+};
+
+#define KEY_SUGGESTED_MAX 32 /* bytes of a key worth comparing with */
+
+/* Insertions, deletions and changes that make one of the other; two that changed places are one. */
+static size_t distance(const char *a, const char *b)
+{
+	size_t d[KEY_SUGGESTED_MAX + 1][KEY_SUGGESTED_MAX + 1] = { 0 };
+	size_t na = strlen(a), nb = strlen(b);
+
+	if (na > KEY_SUGGESTED_MAX || nb > KEY_SUGGESTED_MAX)
+		return SIZE_MAX;
+	for (size_t i = 0; i <= na; i++) {
+		for (size_t j = 0; j <= nb; j++) {
+			size_t best = i + j;
+
+			if (i > 0 && d[i - 1][j] + 1 < best)
+				best = d[i - 1][j] + 1;
+			if (j > 0 && d[i][j - 1] + 1 < best)
+				best = d[i][j - 1] + 1;
+			if (i > 0 && j > 0 && d[i - 1][j - 1] + (a[i - 1] != b[j - 1]) < best)
+				best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+				d[i - 2][j - 2] + 1 < best)
+				best = d[i - 2][j - 2] + 1;
+			d[i][j] = best;
+		}
+	}
+	return d[na][nb];
+}
+
+/* The key that was probably meant; NULL: none is near. */
+static const char *nearest_key(const struct key *keys, const char *name)
+{
+	size_t best = strlen(name) / 3 + 1; /* mistakes that are forgiven: the longer, the more */
+	const char *found = NULL;
+
+	for (; keys->name; keys++) {
+		size_t d = distance(keys->name, name);
+
+		if (d < SIZE_MAX && d <= best && d < strlen(keys->name)) {
+			found = keys->name;
+			best = d == 0 ? 0 : d - 1;
+		}
+	}
+	return found;
+}
+
+/* "a, b or c" */
+static void list_keys(const struct key *keys, char *buf, size_t size)
+{
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (const struct key *key = keys; key->name; key++) {
+		const char *gap = key == keys ? "" : key[1].name ? ", " : " or ";
+		int w;
+
+		if (key->name[0] == '$') /* for editors, nobody means it */
+			continue;
+		w = snprintf(buf + n, size - n, "%s%s", gap, key->name);
+		if (w < 0 || (size_t)w >= size - n)
+			return;
+		n += (size_t)w;
+	}
+}
+
+static int fail_unknown(
+	struct parser *parser, const struct place *place, const struct key *keys, const char *name)
+{
+	const char *nearest = nearest_key(keys, name);
+	char known[256];
+
+	list_keys(keys, known, sizeof(known));
+	return fail_key(parser, place, "unknown key; expected %s%s%s%s", known,
+		nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+}
+
+static int take_object(struct parser *parser, const json_t *object, const struct place *place,
+	const struct key *keys, void *target)
+{
+	const char *name;
+	json_t *value;
+	int r;
+
+	if (!json_is_object(object))
+		return fail(parser, place, "expected an object");
+	json_object_foreach((json_t *)object, name, value)
+	{
+		struct place here = { .parent = place, .key = name };
+		const struct key *key = keys;
+
+		while (key->name && strcmp(key->name, name) != 0)
+			key++;
+		if (!key->name)
+			return fail_unknown(parser, &here, keys, name);
+		r = key->take(parser, value, &here, key, (char *)target + key->offset);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Of text without a use, for people or editors. */
+static int take_comment(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
+{
+	(void)key;
+	(void)target;
+	return json_is_string(value) ? 0 : fail(parser, place, "expected a string");
+}
+
+static int take_string(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
+{
+	char **place_of_copy = target, *copy;
+
+	(void)key;
 	/* A NUL inside would cut the string short of what the reader sees. */
 	if (!json_is_string(value) || json_string_length(value) == 0 ||
 		strlen(json_string_value(value)) != json_string_length(value))
@@ -148,8 +336,7 @@ static int take_string(
 	copy = strdup(json_string_value(value));
 	if (!copy)
 		return -ENOMEM;
-	free(*ret);
-	*ret = copy;
+	*place_of_copy = copy;
 	return 0;
 }
 
@@ -162,21 +349,24 @@ static int take_prefix(struct parser *parser, const json_t *value, const struct 
 }
 
 static int take_number(struct parser *parser, const json_t *value, const struct place *place,
-	uint32_t min, uint32_t max, uint32_t *ret)
+	const struct key *key, void *target)
 {
 	json_int_t number = json_integer_value(value);
 
-	if (!json_is_integer(value) || number < min || number > max)
-		return fail(parser, place, "expected a whole number from %u to %u", min, max);
-	*ret = (uint32_t)number;
+	if (!json_is_integer(value) || number < key->min || number > key->max)
+		return fail(
+			parser, place, "expected a whole number from %u to %u", key->min, key->max);
+	*(uint32_t *)target = (uint32_t)number;
 	return 0;
 }
 
-static int take_address(
-	struct parser *parser, const json_t *value, const struct place *place, struct policy *ret)
+static int take_address(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
 {
 	const char *text = json_string_value(value);
+	struct policy *ret = target;
 
+	(void)key;
 	if (text && strcmp(text, "auto") == 0)
 		ret->address = ADDRESS_AUTO;
 	else if (text && strcmp(text, "remote") == 0)
@@ -192,11 +382,23 @@ static int take_address(
 	return 0;
 }
 
-static int take_mode(
-	struct parser *parser, const json_t *value, const struct place *place, struct policy *ret)
+static int take_mode(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
 {
+	struct policy *ret = target;
+
+	(void)key;
 	if (!json_is_string(value) || maps_mode_parse(json_string_value(value), &ret->mode) < 0)
 		return fail(parser, place, "expected \"direct\", \"shadow\" or \"tunnel\"");
+	return 0;
+}
+
+static int take_offload_guard(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
+{
+	(void)key;
+	if (!json_is_string(value) || offload_policy_parse(json_string_value(value), target) < 0)
+		return fail(parser, place, "expected \"auto\", \"on\" or \"off\"");
 	return 0;
 }
 
@@ -236,6 +438,7 @@ static int take_port_range(
 	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
 {
 	struct maps_server_ports *ports = userdata;
+	static const struct key one_port = { .min = 1, .max = UINT16_MAX };
 	struct maps_port_range range;
 	const char *text = json_string_value(value), *end;
 	uint32_t port = 0;
@@ -247,7 +450,7 @@ static int take_port_range(
 			range.first > range.last)
 			return fail(parser, place, "expected a range such as \"27015-27020\"");
 	} else {
-		r = take_number(parser, value, place, 1, UINT16_MAX, &port);
+		r = take_number(parser, value, place, &one_port, &port);
 		if (r < 0)
 			return r;
 		range.first = range.last = (uint16_t)port;
@@ -264,14 +467,14 @@ static int compare_ranges(const void *pa, const void *pb)
 }
 
 /* An empty list is "all ports", as if the key were not there. */
-static int take_ports(
-	struct parser *parser, const json_t *array, const struct place *place, struct policy *ret)
+static int take_ports(struct parser *parser, const json_t *array, const struct place *place,
+	const struct key *key, void *target)
 {
 	struct maps_server_ports ports = { 0 };
+	struct policy *ret = target;
 	int r;
 
-	r = take_array(
-		parser, array, place, MAPS_PORT_RANGES_MAX, "elements", take_port_range, &ports);
+	r = take_array(parser, array, place, key->max, "ports", take_port_range, &ports);
 	if (r < 0)
 		return r;
 	qsort(ports.ranges, ports.n, sizeof(ports.ranges[0]), compare_ranges);
@@ -298,12 +501,13 @@ static int take_exemption(
 		"expected \"a2s-info\", \"a2s-challenge\", \"a2s-players\" or \"a2s-rules\"");
 }
 
-static int take_exempt(
-	struct parser *parser, const json_t *array, const struct place *place, struct policy *ret)
+static int take_exempt(struct parser *parser, const json_t *array, const struct place *place,
+	const struct key *key, void *target)
 {
+	struct policy *ret = target;
+
 	ret->flags &= (uint16_t)~MAPS_FLAGS_EXEMPT_A2S;
-	return take_array(
-		parser, array, place, ELEMENTS_OF(exemptions), "elements", take_exemption, ret);
+	return take_array(parser, array, place, key->max, "queries", take_exemption, ret);
 }
 
 static int take_client(
@@ -318,114 +522,151 @@ static int take_client(
 	return take_prefix(parser, value, place, slot);
 }
 
-static int take_match(struct parser *parser, const json_t *object, const struct place *place,
-	struct config_rule *rule)
+static int take_clients(struct parser *parser, const json_t *array, const struct place *place,
+	const struct key *key, void *config)
 {
-	const char *key;
-	json_t *value;
-	int r;
-
-	if (!json_is_object(object))
-		return fail(parser, place, "expected an object");
-	json_object_foreach((json_t *)object, key, value)
-	{
-		struct place here = { .parent = place, .key = key };
-
-		if (strcmp(key, "netns") == 0) {
-			r = take_string(parser, value, &here, &rule->netns);
-		} else if (strcmp(key, "ifname") == 0) {
-			r = take_string(parser, value, &here, &rule->ifname);
-		} else if (strcmp(key, "remote") == 0) {
-			rule->has_remote = true;
-			r = take_prefix(parser, value, &here, &rule->remote);
-		} else if (strcmp(key, "local") == 0) {
-			rule->has_local = true;
-			r = take_prefix(parser, value, &here, &rule->local);
-		} else {
-			r = fail(parser, &here,
-				"unknown key; expected netns, ifname, remote or local");
-		}
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return take_array(parser, array, place, key->max, "prefixes", take_client, config);
 }
 
-static int take_set(struct parser *parser, const json_t *object, const struct place *place,
-	struct config_rule *rule)
-{
-	const char *key;
-	json_t *value;
-	int r;
-
-	if (!json_is_object(object))
-		return fail(parser, place, "expected an object");
-	json_object_foreach((json_t *)object, key, value)
-	{
-		struct place here = { .parent = place, .key = key };
-
-		if (strcmp(key, "game_server_ip") == 0) {
-			rule->sets_address = true;
-			r = take_address(parser, value, &here, &rule->set);
-		} else if (strcmp(key, "mode") == 0) {
-			rule->sets_mode = true;
-			r = take_mode(parser, value, &here, &rule->set);
-		} else if (strcmp(key, "server_ports") == 0) {
-			rule->sets_ports = true;
-			r = take_ports(parser, value, &here, &rule->set);
-		} else if (strcmp(key, "exempt") == 0) {
-			rule->sets_exempt = true;
-			r = take_exempt(parser, value, &here, &rule->set);
-		} else {
-			r = fail(parser, &here,
-				"unknown key; expected game_server_ip, mode, server_ports or "
-				"exempt");
-		}
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int take_rule(struct parser *parser, const json_t *object, const struct place *place,
-	struct config_rule *rule)
-{
-	const char *key;
-	json_t *value;
-	int r;
-
-	if (!json_is_object(object))
-		return fail(parser, place, "expected an object with \"match\" and \"set\"");
-	json_object_foreach((json_t *)object, key, value)
-	{
-		struct place here = { .parent = place, .key = key };
-
-		if (strcmp(key, "match") == 0)
-			r = take_match(parser, value, &here, rule);
-		else if (strcmp(key, "set") == 0)
-			r = take_set(parser, value, &here, rule);
-		else if (strcmp(key, "comment") == 0)
-			r = json_is_string(value) ? 0 : fail(parser, &here, "expected a string");
-		else
-			r = fail(parser, &here, "unknown key; expected match, set or comment");
-		if (r < 0)
-			return r;
-	}
-	if (!json_object_get(object, "match") || !json_object_get(object, "set"))
-		return fail(parser, place, "a rule needs both \"match\" and \"set\"");
-	return 0;
-}
-
-static int take_rule_of(
+static int take_allowed_ip(
 	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
 {
 	struct config *config = userdata;
+	struct ip4_prefix *slot = ARRAY_APPEND(config->allowed_ips, config->n_allowed_ips);
+
+	if (!slot)
+		return -ENOMEM;
+	config->n_allowed_ips++;
+	return take_prefix(parser, value, place, slot);
+}
+
+static int take_allowed_ips(struct parser *parser, const json_t *array, const struct place *place,
+	const struct key *key, void *config)
+{
+	return take_array(parser, array, place, key->max, "prefixes", take_allowed_ip, config);
+}
+
+static int take_remote(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
+{
+	struct config_match *match = target;
+
+	(void)key;
+	match->has_remote = true;
+	return take_prefix(parser, value, place, &match->remote);
+}
+
+static int take_local(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
+{
+	struct config_match *match = target;
+
+	(void)key;
+	match->has_local = true;
+	return take_prefix(parser, value, place, &match->local);
+}
+
+static int take_match(struct parser *parser, const json_t *object, const struct place *place,
+	const struct key *key, void *target)
+{
+	static const struct key keys[] = {
+		{ "netns", take_string, offsetof(struct config_match, netns), 0, 0 },
+		{ "label", take_string, offsetof(struct config_match, label), 0, 0 },
+		{ "ifname", take_string, offsetof(struct config_match, ifname), 0, 0 },
+		{ "remote", take_remote, 0, 0, 0 },
+		{ "local", take_local, 0, 0, 0 },
+		{ 0 },
+	};
+
+	(void)key;
+	return take_object(parser, object, place, keys, target);
+}
+
+static int take_trust(struct parser *parser, const json_t *value, const struct place *place,
+	const struct key *key, void *target)
+{
+	(void)key;
+	if (!json_is_boolean(value))
+		return fail(parser, place, "expected true or false");
+	*(bool *)target = json_is_true(value);
+	return 0;
+}
+
+#define POLICY_OF_SET offsetof(struct config_set, policy)
+
+static int take_set(struct parser *parser, const json_t *object, const struct place *place,
+	const struct key *key, void *target)
+{
+	/* In the order of the bits of enum config_sets. */
+	static const struct key keys[] = {
+		{ "game_server_ip", take_address, POLICY_OF_SET, 0, 0 },
+		{ "mode", take_mode, POLICY_OF_SET, 0, 0 },
+		{ "server_ports", take_ports, POLICY_OF_SET, 0, MAPS_PORT_RANGES_MAX },
+		{ "exempt", take_exempt, POLICY_OF_SET, 0, ELEMENTS_OF(exemptions) },
+		{ "trust", take_trust, offsetof(struct config_set, trust), 0, 0 },
+		{ 0 },
+	};
+	struct config_set *set = target;
+
+	(void)key;
+	for (size_t i = 0; keys[i].name; i++)
+		if (json_object_get(object, keys[i].name))
+			set->sets |= 1U << i;
+	return take_object(parser, object, place, keys, set);
+}
+
+/*
+ * Trust is the namespace's. Its owner chooses remote, local and interface name himself: these may
+ * narrow what is admitted, and never get him out of being distrusted.
+ */
+static int check_trust(
+	struct parser *parser, const struct place *rule_place, const struct config_rule *rule)
+{
+	const struct config_match *match = &rule->match;
+	struct place set = { .parent = rule_place, .key = "set" };
+	struct place trust = { .parent = &set, .key = "trust" };
+
+	if (!(rule->set.sets & SETS_TRUST))
+		return 0;
+	if (rule->set.trust && !match->netns && !match->label)
+		return fail(parser, &trust,
+			"only a rule with \"netns\" or \"label\" in its match may trust: "
+			"the rest is chosen by whoever owns the namespace");
+	if (!rule->set.trust && (match->ifname || match->has_remote || match->has_local))
+		return fail(parser, &trust,
+			"a rule that distrusts matches by \"netns\" and \"label\" alone: "
+			"the rest is chosen by whoever owns the namespace");
+	return 0;
+}
+
+static int take_rule(
+	struct parser *parser, const json_t *value, const struct place *place, void *userdata)
+{
+	static const struct key keys[] = {
+		{ "match", take_match, offsetof(struct config_rule, match), 0, 0 },
+		{ "set", take_set, offsetof(struct config_rule, set), 0, 0 },
+		{ "comment", take_comment, 0, 0, 0 },
+		{ 0 },
+	};
+	struct config *config = userdata;
 	struct config_rule *rule = ARRAY_APPEND(config->rules, config->n_rules);
+	int r;
 
 	if (!rule)
 		return -ENOMEM;
 	config->n_rules++;
-	return take_rule(parser, value, place, rule);
+	r = take_object(parser, value, place, keys, rule);
+	if (r < 0)
+		return r;
+	if (!json_object_get(value, "match") || !json_object_get(value, "set"))
+		return fail(parser, place, "a rule needs both \"match\" and \"set\"");
+	return check_trust(parser, place, rule);
+}
+
+static int take_rules(struct parser *parser, const json_t *array, const struct place *place,
+	const struct key *key, void *config)
+{
+	return take_array(parser, array, place, key->max, "rules", take_rule, config);
 }
 
 static int take_interface(
@@ -438,7 +679,7 @@ static int take_interface(
 	if (!slot)
 		return -ENOMEM;
 	config->n_interfaces++;
-	r = take_string(parser, value, place, slot);
+	r = take_string(parser, value, place, NULL, slot);
 	if (r < 0)
 		return r;
 	if (strlen(*slot) >= IFNAMSIZ)
@@ -446,75 +687,126 @@ static int take_interface(
 	return 0;
 }
 
-static int take_config(struct parser *parser, const json_t *root, struct config *config)
+static int take_interfaces(struct parser *parser, const json_t *array, const struct place *place,
+	const struct key *key, void *config)
 {
-	const char *key;
-	json_t *value;
-	int r;
-
-	if (!json_is_object(root))
-		return fail(parser, NULL, "expected an object");
-	json_object_foreach((json_t *)root, key, value)
-	{
-		struct place here = { .key = key };
-
-		if (strcmp(key, "interfaces") == 0)
-			r = take_array(parser, value, &here, CONFIG_INTERFACES_MAX,
-				"interface names", take_interface, config);
-		else if (strcmp(key, "game_server_ip") == 0)
-			r = take_address(parser, value, &here, &config->defaults);
-		else if (strcmp(key, "mode") == 0)
-			r = take_mode(parser, value, &here, &config->defaults);
-		else if (strcmp(key, "server_ports") == 0)
-			r = take_ports(parser, value, &here, &config->defaults);
-		else if (strcmp(key, "exempt") == 0)
-			r = take_exempt(parser, value, &here, &config->defaults);
-		else if (strcmp(key, "exempt_clients") == 0)
-			r = take_array(parser, value, &here, MAPS_EXEMPT_CLIENTS_MAX, "elements",
-				take_client, config);
-		else if (strcmp(key, "rules") == 0)
-			r = take_array(parser, value, &here, CONFIG_RULES_MAX, "rules",
-				take_rule_of, config);
-		else if (strcmp(key, "max_entries") == 0)
-			r = take_number(parser, value, &here, MAX_ENTRIES_MIN, MAX_ENTRIES_MAX,
-				&config->max_entries);
-		else if (strcmp(key, "resync_interval") == 0)
-			r = take_number(parser, value, &here, 1, RESYNC_INTERVAL_MAX_S,
-				&config->resync_interval_s);
-		else if (strcmp(key, "$schema") == 0)
-			r = json_is_string(value) ? 0 : fail(parser, &here, "expected a string");
-		else
-			r = fail(parser, &here,
-				"unknown key; expected interfaces, game_server_ip, mode, "
-				"server_ports, exempt, exempt_clients, rules, max_entries "
-				"or resync_interval");
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	return take_array(
+		parser, array, place, key->max, "interface names", take_interface, config);
 }
 
-int config_parse(
-	const char *text, size_t size, struct config *ret, char error[static CONFIG_ERROR_MAX])
+#define LIMIT(field) offsetof(struct config_limits, field)
+
+static int take_limits(struct parser *parser, const json_t *object, const struct place *place,
+	const struct key *key, void *target)
+{
+	static const struct key keys[] = {
+		{ "namespaces", take_number, LIMIT(namespaces), 1, NETNS_MAX },
+		{ "tunnels_per_namespace", take_number, LIMIT(tunnels_per_namespace), 1,
+			NETNS_LINKS_MAX },
+		{ "addresses_per_namespace", take_number, LIMIT(addresses_per_namespace), 1,
+			NETNS_ADDRESSES_MAX },
+		{ 0 },
+	};
+
+	(void)key;
+	return take_object(parser, object, place, keys, target);
+}
+
+#define FIELD(field) offsetof(struct config, field)
+
+static const struct key config_keys[] = {
+	{ "interfaces", take_interfaces, 0, 0, CONFIG_INTERFACES_MAX },
+	{ "game_server_ip", take_address, FIELD(defaults), 0, 0 },
+	{ "mode", take_mode, FIELD(defaults), 0, 0 },
+	{ "server_ports", take_ports, FIELD(defaults), 0, MAPS_PORT_RANGES_MAX },
+	{ "exempt", take_exempt, FIELD(defaults), 0, ELEMENTS_OF(exemptions) },
+	{ "exempt_clients", take_clients, 0, 0, MAPS_EXEMPT_CLIENTS_MAX },
+	{ "rules", take_rules, 0, 0, CONFIG_RULES_MAX },
+	{ "allowed_game_server_ips", take_allowed_ips, 0, 0, CONFIG_PREFIXES_MAX },
+	{ "limits", take_limits, FIELD(limits), 0, 0 },
+	{ "offload_guard", take_offload_guard, FIELD(offload_guard), 0, 0 },
+	{ "$schema", take_comment, 0, 0, 0 },
+	{ "max_entries", take_number, FIELD(max_entries), MAX_ENTRIES_MIN, MAX_ENTRIES_MAX },
+	{ "resync_interval", take_number, FIELD(resync_interval_s), 1, RESYNC_INTERVAL_MAX_S },
+	{ 0 },
+};
+
+/* Of a number or a word: what jansson does not quote because it is long. */
+static bool in_word(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	       c == '-' || c == '+' || c == '.';
+}
+
+/*
+ * jansson stops behind the token that it cannot take. Readers look for its beginning, which is known
+ * when the message quotes it.
+ */
+static int fail_syntax(struct parser *parser, const json_error_t *at)
+{
+	static const char quotes[] = " near '", undecodable[] = "unable to decode";
+	size_t end = at->position > 0 ? (size_t)at->position : 0, length = 0;
+	const char *quote = NULL;
+	struct json_spot spot;
+
+	for (const char *next = strstr(at->text, quotes); next; next = strstr(next + 1, quotes))
+		quote = next;
+	if (quote)
+		length = strlen(quote) - strlen(quotes) - 1; /* the quotation mark behind it */
+	if (strncmp(at->text, undecodable, strlen(undecodable)) == 0)
+		; /* there it stops before the byte */
+	else if (quote && length > 0 && length <= end && end <= parser->size &&
+		 memcmp(parser->text + end - length, quote + strlen(quotes), length) == 0)
+		end -= length;
+	else if (end > 0)
+		for (end--; end > 0 && in_word(parser->text[end]) && in_word(parser->text[end - 1]);
+			end--)
+			;
+	spot = json_spot_at(parser->text, parser->size, end);
+	*parser->error = (struct config_error){ .line = spot.line, .column = spot.column };
+	(void)snprintf(parser->error->message, sizeof(parser->error->message), "%s", at->text);
+	return -EINVAL;
+}
+
+const char *config_error_format(const struct config_error *error, char buf[static CONFIG_ERROR_MAX])
+{
+	int n = 0;
+
+	if (error->line > 0)
+		n = snprintf(
+			buf, CONFIG_ERROR_MAX, "line %u, column %u: ", error->line, error->column);
+	(void)snprintf(buf + n, (size_t)(CONFIG_ERROR_MAX - n), "%s%s%s", error->place,
+		error->place[0] ? ": " : "", error->message);
+	return buf;
+}
+
+int config_parse(const char *text, size_t size, struct config *ret, struct config_error *error)
 {
 	json_auto_t *root = NULL;
 	_cleanup_(config_done) struct config config;
-	struct parser parser = { .error = error };
+	struct parser parser = { .text = text, .size = size, .error = error };
+	const char *nul = size > 0 ? memchr(text, '\0', size) : NULL;
 	json_error_t at;
 	int r;
 
 	config_init(&config);
+	*error = (struct config_error){ .message = "no memory" };
 	if (size > CONFIG_SIZE_MAX) {
-		(void)fail(&parser, NULL, "larger than %d bytes", CONFIG_SIZE_MAX);
+		(void)snprintf(error->message, sizeof(error->message), "larger than %d bytes",
+			CONFIG_SIZE_MAX);
 		return -E2BIG;
 	}
-	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
-	if (!root) {
-		(void)snprintf(error, CONFIG_ERROR_MAX, "line %d, column %d: %s", at.line,
-			at.column, at.text);
+	if (nul) { /* jansson's message would end there */
+		struct json_spot spot = json_spot_at(text, size, (size_t)(nul - text));
+
+		*error = (struct config_error){ spot.line, spot.column, "",
+			"a NUL byte; expected text" };
 		return -EINVAL;
 	}
-	r = take_config(&parser, root, &config);
+	root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
+	if (!root)
+		return fail_syntax(&parser, &at);
+	r = take_object(&parser, root, NULL, config_keys, &config);
 	if (r < 0)
 		return r;
 	*ret = config;
@@ -524,26 +816,49 @@ int config_parse(
 
 static bool glob_matches_netns(const char *glob, const struct netns *netns)
 {
+	/* Never the label: what stands in it may be chosen by whoever lives there. */
 	if (netns->n_names == 0)
-		return fnmatch(glob, netns_label(netns), 0) == 0;
+		return netns->nsid == NSID_OWN && fnmatch(glob, "host", 0) == 0;
 	for (size_t i = 0; i < netns->n_names; i++)
 		if (fnmatch(glob, netns->names[i], 0) == 0)
 			return true;
 	return false;
 }
 
-static bool rule_matches(
-	const struct config_rule *rule, const struct netns *netns, const struct ipip_link *link)
+static bool matches_netns(const struct config_match *match, const struct netns *netns)
 {
-	return (!rule->netns || glob_matches_netns(rule->netns, netns)) &&
-	       (!rule->ifname || fnmatch(rule->ifname, link->name, 0) == 0) &&
-	       (!rule->has_remote || ip4_in_prefix(link->remote, &rule->remote)) &&
-	       (!rule->has_local || ip4_in_prefix(link->local, &rule->local));
+	return (!match->netns || glob_matches_netns(match->netns, netns)) &&
+	       (!match->label || (netns->label && fnmatch(match->label, netns->label, 0) == 0));
+}
+
+static bool matches_link(const struct config_match *match, const struct ipip_link *link)
+{
+	return (!match->ifname || fnmatch(match->ifname, link->name, 0) == 0) &&
+	       (!match->has_remote || ip4_in_prefix(link->remote, &match->remote)) &&
+	       (!match->has_local || ip4_in_prefix(link->local, &match->local));
 }
 
 static void take_flags(struct policy *policy, const struct policy *from, int mask)
 {
 	policy->flags = (uint16_t)((policy->flags & ~mask) | (from->flags & mask));
+}
+
+static void override(struct policy *policy, const struct config_set *set)
+{
+	if (set->sets & SETS_ADDRESS) {
+		policy->address = set->policy.address;
+		policy->explicit_address = set->policy.explicit_address;
+	}
+	if (set->sets & SETS_MODE) {
+		policy->mode = set->policy.mode;
+		policy->mode_source = MODE_SOURCE_RULE;
+	}
+	if (set->sets & SETS_PORTS) {
+		policy->server_ports = set->policy.server_ports;
+		take_flags(policy, &set->policy, MAPS_FLAG_SERVER_PORTS);
+	}
+	if (set->sets & SETS_EXEMPT)
+		take_flags(policy, &set->policy, MAPS_FLAGS_EXEMPT_A2S);
 }
 
 struct policy config_policy(
@@ -554,25 +869,54 @@ struct policy config_policy(
 	for (size_t i = 0; i < config->n_rules; i++) {
 		const struct config_rule *rule = &config->rules[i];
 
-		if (!rule_matches(rule, netns, link))
+		if (!matches_netns(&rule->match, netns) || !matches_link(&rule->match, link))
 			continue;
-		if (rule->sets_address) {
-			policy.address = rule->set.address;
-			policy.explicit_address = rule->set.explicit_address;
-		}
-		if (rule->sets_mode)
-			policy.mode = rule->set.mode;
-		if (rule->sets_ports) {
-			policy.server_ports = rule->set.server_ports;
-			take_flags(&policy, &rule->set, MAPS_FLAG_SERVER_PORTS);
-		}
-		if (rule->sets_exempt)
-			take_flags(&policy, &rule->set, MAPS_FLAGS_EXEMPT_A2S);
+		override(&policy, &rule->set);
+		policy.rule = i;
 		break;
 	}
 	if (config->n_exempt_clients > 0)
 		policy.flags |= MAPS_FLAG_EXEMPT_CLIENTS;
 	return policy;
+}
+
+static bool is_about_links(const struct config_match *match)
+{
+	return match->ifname || match->has_remote || match->has_local;
+}
+
+bool config_trusts(
+	const struct config *config, const struct netns *netns, const struct ipip_link *link)
+{
+	for (size_t i = 0; i < config->n_rules; i++) {
+		const struct config_rule *rule = &config->rules[i];
+
+		if (!(rule->set.sets & SETS_TRUST) || !matches_netns(&rule->match, netns))
+			continue;
+		if (link ? matches_link(&rule->match, link) : !is_about_links(&rule->match))
+			return rule->set.trust;
+	}
+	return netns->owner == OWNER_HOST;
+}
+
+bool config_may_trust(const struct config *config, const struct netns *netns)
+{
+	for (size_t i = 0; i < config->n_rules; i++) {
+		const struct config_rule *rule = &config->rules[i];
+
+		/* One that distrusts is about the whole namespace: check_trust(). */
+		if ((rule->set.sets & SETS_TRUST) && matches_netns(&rule->match, netns))
+			return rule->set.trust;
+	}
+	return netns->owner == OWNER_HOST;
+}
+
+bool config_allows(const struct config *config, struct ip4 game_server_ip)
+{
+	for (size_t i = 0; i < config->n_allowed_ips; i++)
+		if (ip4_in_prefix(game_server_ip, &config->allowed_ips[i]))
+			return true;
+	return config->n_allowed_ips == 0;
 }
 
 bool policy_equal(const struct policy *a, const struct policy *b)

@@ -9,15 +9,17 @@
 
 /*
  * A claim: packets of this tunnel with this inner source leave with that game server IP. A tunnel makes
- * one for each pair that its policy and its addresses give.
+ * one for each pair that its policy and its addresses give. One that was refused still says that such
+ * packets are not those of another tunnel.
  */
 struct claim {
 	size_t tunnel;
 	struct ip4 remote;
-	struct ip4 inner_source; /* none: the device has no address, any inner source is meant */
-	struct ip4 game_server_ip;
+	struct ip4 inner_source;   /* none: the device has no address, any inner source is meant */
+	struct ip4 game_server_ip; /* none: of a tunnel that was skipped */
 	enum tunnel_reason refused;
 	size_t rival;
+	bool held; /* there is a row that says so: it is older than any that has none */
 };
 
 struct claims {
@@ -65,7 +67,7 @@ void rows_done(struct rows *rows)
 }
 
 static int add_claim(struct claims *claims, const struct tunnels *tunnels, size_t tunnel,
-	struct ip4 inner, struct ip4 ip)
+	struct ip4 inner, struct ip4 ip, enum tunnel_reason refused)
 {
 	struct claim *claim = ARRAY_APPEND(claims->list, claims->n);
 
@@ -77,45 +79,100 @@ static int add_claim(struct claims *claims, const struct tunnels *tunnels, size_
 		.remote = tunnels->list[tunnel].link->remote,
 		.inner_source = inner,
 		.game_server_ip = ip,
+		.refused = refused,
 		.rival = SIZE_MAX,
 	};
 	return 0;
 }
 
-/* A tunnel known by its own addresses answers with each of them; otherwise all leave as the one. */
-static int claim_tunnel(struct claims *claims, const struct tunnels *tunnels, size_t index)
+/* Each address answers for itself. */
+static int claim_each(struct claims *claims, const struct tunnels *tunnels, size_t index,
+	const struct ip4 *ips, size_t n, enum tunnel_reason refused)
 {
-	const struct tunnel *tunnel = &tunnels->list[index];
-	bool by_address = tunnel->address_source == SOURCE_TUNNEL_ADDRESS ||
-			  tunnel->address_source == SOURCE_AUTO_TUNNEL_ADDRESS;
-	const struct netns_address *addresses;
-	size_t n = tunnel_addresses(tunnel, &addresses);
-	int r;
-
-	if (by_address) {
-		for (size_t i = 0; i < tunnel->n_game_server_ips; i++) {
-			struct ip4 ip = tunnel->game_server_ips[i];
-
-			r = add_claim(claims, tunnels, index, ip, ip);
-			if (r < 0)
-				return r;
-		}
-		return 0;
-	}
 	for (size_t i = 0; i < n; i++) {
-		if (i > 0 && ip4_equal(addresses[i].address, addresses[i - 1].address))
-			continue;
-		r = add_claim(
-			claims, tunnels, index, addresses[i].address, tunnel->game_server_ips[0]);
+		int r = add_claim(claims, tunnels, index, ips[i], ips[i], refused);
+
 		if (r < 0)
 			return r;
 	}
-	return n > 0 ? 0
-		     : add_claim(claims, tunnels, index, (struct ip4){ 0 },
-			       tunnel->game_server_ips[0]);
+	return 0;
 }
 
-/* The tunnels' indices are in order of age, so an older claim always has the smaller index. */
+/* Whatever its inner source, a packet of the tunnel leaves with one address. */
+static int claim_one(struct claims *claims, const struct tunnels *tunnels, size_t index,
+	struct ip4 ip, enum tunnel_reason refused)
+{
+	const struct netns_address *addresses;
+	size_t n = tunnel_addresses(&tunnels->list[index], &addresses);
+
+	for (size_t i = 0; i < n; i++) {
+		int r;
+
+		if (i > 0 && ip4_equal(addresses[i].address, addresses[i - 1].address))
+			continue;
+		r = add_claim(claims, tunnels, index, addresses[i].address, ip, refused);
+		if (r < 0)
+			return r;
+	}
+	return n > 0 ? 0 : add_claim(claims, tunnels, index, (struct ip4){ 0 }, ip, refused);
+}
+
+/* Whether its packets are IPIP to its remote, though it gets no entry. */
+static bool is_mute(const struct tunnel *tunnel)
+{
+	return tunnel->reason == REASON_NO_PUBLIC_ADDRESS || tunnel->reason == REASON_NOT_ALLOWED ||
+	       tunnel->reason == REASON_ADDRESSES_UNKNOWN;
+}
+
+static int claim_tunnel(struct claims *claims, const struct tunnels *tunnels, size_t index)
+{
+	const struct tunnel *tunnel = &tunnels->list[index];
+	int r;
+
+	if (tunnel->state == TUNNEL_SKIPPED)
+		return is_mute(tunnel) ? claim_one(claims, tunnels, index, (struct ip4){ 0 },
+						 tunnel->reason)
+				       : 0;
+	if (tunnel->address_source != SOURCE_TUNNEL_ADDRESS &&
+		tunnel->address_source != SOURCE_AUTO_TUNNEL_ADDRESS)
+		return claim_one(claims, tunnels, index, tunnel->game_server_ips[0], REASON_NONE);
+	r = claim_each(claims, tunnels, index, tunnel->game_server_ips, tunnel->n_game_server_ips,
+		REASON_NONE);
+	if (r < 0)
+		return r;
+	return claim_each(claims, tunnels, index, tunnel->refused_ips, tunnel->n_refused_ips,
+		REASON_NOT_ALLOWED);
+}
+
+static int compare_row_to_key(const void *pkey, const void *prow)
+{
+	return row_compare(pkey, prow);
+}
+
+static const struct row *find_row(
+	const struct rows *rows, enum row_map map, struct ip4 remote, struct ip4 inner_source)
+{
+	struct row key = { .map = map, .remote = remote, .inner_source = inner_source };
+
+	if (rows->n == 0)
+		return NULL;
+	return bsearch(&key, rows->list, rows->n, sizeof(key), compare_row_to_key);
+}
+
+/* Whether the row makes the claim true already. */
+static bool is_held(const struct claim *claim, const struct rows *rows)
+{
+	const struct row *row = find_row(rows, ROW_REMOTES, claim->remote, (struct ip4){ 0 });
+
+	if (row && (row->entry.flags & MAPS_FLAG_SHARED))
+		row = find_row(rows, ROW_SOURCES, claim->remote, claim->inner_source);
+	return row && row->entry.game_server_ip == claim->game_server_ip.be;
+}
+
+/*
+ * The older claim first: one that has its row, then that of the older namespace, whose tunnels have the
+ * smaller indices.
+ */
 static int compare_claims_by_ip(const void *pa, const void *pb)
 {
 	const struct claim *a = pa, *b = pb;
@@ -123,6 +180,8 @@ static int compare_claims_by_ip(const void *pa, const void *pb)
 
 	if (c)
 		return c;
+	if (a->held != b->held)
+		return a->held ? -1 : 1;
 	if (a->tunnel != b->tunnel)
 		return a->tunnel < b->tunnel ? -1 : 1;
 	return ip4_compare(a->inner_source, b->inner_source);
@@ -149,20 +208,80 @@ static void refuse(struct claim *claim, enum tunnel_reason reason, size_t rival)
 	claim->rival = rival;
 }
 
-/* One public address belongs to one namespace: the oldest that claims it. */
+/* One public address belongs to one namespace: that with the oldest claim. Sorted by IP. */
 static void refuse_claimed_addresses(struct claims *claims, const struct tunnels *tunnels)
 {
 	const struct claim *oldest = NULL;
 
-	qsort(claims->list, claims->n, sizeof(*claims->list), compare_claims_by_ip);
 	for (size_t i = 0; i < claims->n; i++) {
 		struct claim *claim = &claims->list[i];
 
+		if (claim->refused != REASON_NONE)
+			continue;
 		if (!oldest || !ip4_equal(oldest->game_server_ip, claim->game_server_ip))
 			oldest = claim;
 		else if (tunnels->list[oldest->tunnel].netns != tunnels->list[claim->tunnel].netns)
 			refuse(claim, REASON_ADDRESS_CLAIMED, oldest->tunnel);
 	}
+}
+
+/* Whether a claim is for the packets that the row is for. Sorted by key. */
+static bool is_claimed(const struct row *row, const struct claims *claims)
+{
+	size_t low = 0, high = claims->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct claim *claim = &claims->list[middle];
+		int c = ip4_compare(claim->remote, row->remote);
+
+		if (c == 0 && row->map == ROW_SOURCES)
+			c = ip4_compare(claim->inner_source, row->inner_source);
+		if (c == 0)
+			return true;
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/*
+ * A row that nobody known asks for may be that of a namespace nobody has read yet. Until that is known
+ * its game server IP is his, and nobody else gets a row for it. Sorted by key.
+ */
+static int refuse_held_by_unknown(struct claims *claims, const struct rows *rows)
+{
+	_cleanup_free_ struct row *orphans = calloc(rows->n + 1, sizeof(*orphans));
+	size_t n = 0;
+
+	if (!orphans)
+		return -ENOMEM;
+	for (size_t i = 0; i < rows->n; i++) {
+		const struct row *row = &rows->list[i];
+
+		if (!(row->entry.flags & MAPS_FLAG_SHARED) && !is_claimed(row, claims))
+			orphans[n++].remote.be = row->entry.game_server_ip;
+	}
+	qsort(orphans, n, sizeof(*orphans), compare_rows);
+	for (size_t i = 0; i < claims->n && n > 0; i++) {
+		struct claim *claim = &claims->list[i];
+		struct row key = { .remote = claim->game_server_ip };
+
+		if (!claim->held && bsearch(&key, orphans, n, sizeof(key), compare_rows))
+			refuse(claim, REASON_ADDRESS_CLAIMED, SIZE_MAX);
+	}
+	return 0;
+}
+
+/* Whether nobody wants an entry: then the tunnel has these packets anyway. */
+static bool all_are_mute(const struct claim *group, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!ip4_is_none(group[i].game_server_ip))
+			return false;
+	return true;
 }
 
 /* Whether the remote alone decides: every packet to it gets the same treatment. */
@@ -259,6 +378,8 @@ static int add_shared_rows(
 static int add_group(
 	struct rows *rows, struct claim *group, size_t n, const struct tunnels *tunnels)
 {
+	if (all_are_mute(group, n))
+		return 0;
 	if (group_is_plain(group, n, tunnels))
 		return add_row(rows, ROW_REMOTES, &group[0], tunnels);
 	refuse_ambiguous(group, n, tunnels);
@@ -272,7 +393,7 @@ static void mark_conflicts(const struct claims *claims, struct tunnels *tunnels)
 		const struct claim *claim = &claims->list[i];
 		struct tunnel *tunnel = &tunnels->list[claim->tunnel];
 
-		if (claim->refused == REASON_NONE || tunnel->state == TUNNEL_CONFLICT)
+		if (claim->refused == REASON_NONE || tunnel->state != TUNNEL_MAPPED)
 			continue;
 		tunnel->state = TUNNEL_CONFLICT;
 		tunnel->reason = claim->refused;
@@ -280,23 +401,35 @@ static void mark_conflicts(const struct claims *claims, struct tunnels *tunnels)
 	}
 }
 
-int desired_make(struct tunnels *tunnels, struct rows *ret)
+static int make_claims(
+	const struct tunnels *tunnels, const struct present *present, struct claims *claims)
+{
+	int r;
+
+	for (size_t i = 0; i < tunnels->n; i++) {
+		r = claim_tunnel(claims, tunnels, i);
+		if (r < 0)
+			return r;
+	}
+	if (claims->n == 0)
+		return 0;
+	for (size_t i = 0; i < claims->n; i++)
+		claims->list[i].held = is_held(&claims->list[i], present->rows);
+	qsort(claims->list, claims->n, sizeof(*claims->list), compare_claims_by_ip);
+	refuse_claimed_addresses(claims, tunnels);
+	qsort(claims->list, claims->n, sizeof(*claims->list), compare_claims_by_key);
+	return present->complete ? 0 : refuse_held_by_unknown(claims, present->rows);
+}
+
+int desired_make(struct tunnels *tunnels, const struct present *present, struct rows *ret)
 {
 	_cleanup_(claims_done) struct claims claims = { 0 };
 	_cleanup_(rows_done) struct rows rows = { 0 };
 	int r;
 
-	for (size_t i = 0; i < tunnels->n; i++) {
-		if (tunnels->list[i].state != TUNNEL_MAPPED)
-			continue;
-		r = claim_tunnel(&claims, tunnels, i);
-		if (r < 0)
-			return r;
-	}
-	if (claims.n > 0) {
-		refuse_claimed_addresses(&claims, tunnels);
-		qsort(claims.list, claims.n, sizeof(*claims.list), compare_claims_by_key);
-	}
+	r = make_claims(tunnels, present, &claims);
+	if (r < 0)
+		return r;
 	for (size_t i = 0, next; i < claims.n; i = next) {
 		for (next = i + 1; next < claims.n &&
 				   ip4_equal(claims.list[next].remote, claims.list[i].remote);

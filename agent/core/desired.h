@@ -36,8 +36,18 @@ bool row_contents_equal(const struct row *a, const struct row *b);
 void rows_sort(struct rows *rows);
 void rows_done(struct rows *rows);
 
+/* What the maps hold now: it tells who was first where the tunnels cannot, as after a restart. */
+struct present {
+	const struct rows *rows;
+	/*
+	 * Whether all namespaces are known. If not, a row that nobody known asks for may be somebody's,
+	 * and holds its game server IP for him.
+	 */
+	bool complete;
+};
+
 /*
  * Resolves shared remotes and conflicts. Marks tunnels that collide (state, reason, rival) and returns
  * the rows of all others. 0 or -ENOMEM.
  */
-int desired_make(struct tunnels *tunnels, struct rows *ret);
+int desired_make(struct tunnels *tunnels, const struct present *present, struct rows *ret);

@@ -149,14 +149,23 @@ static int plan_upserts(struct plan *plan, const struct rows *desired, const str
 	return 0;
 }
 
-static int plan_removals(
-	struct plan *plan, const struct rows *desired, const struct rows *have, enum row_map map)
+/* A row of `sources` that no packet gets to, since that of its remote does not say "shared". */
+static bool is_dead(const struct rows *have, const struct row *row)
+{
+	const struct row key = { .map = ROW_REMOTES, .remote = row->remote };
+	const struct row *above = row->map == ROW_SOURCES ? find_row(have, &key) : row;
+
+	return !above || (row != above && !(above->entry.flags & MAPS_FLAG_SHARED));
+}
+
+static int plan_removals(struct plan *plan, const struct rows *desired, const struct rows *have,
+	enum row_map map, bool dead)
 {
 	for (size_t i = 0; i < have->n; i++) {
 		const struct row *row = &have->list[i];
 		int r;
 
-		if (row->map != map || find_row(desired, row))
+		if (row->map != map || is_dead(have, row) != dead || find_row(desired, row))
 			continue;
 		r = add_op(plan, PLAN_REMOVE, row, row->entry.slot);
 		if (r < 0)
@@ -175,20 +184,60 @@ int plan_make(const struct rows *desired, const struct rows *have, const struct 
 	/*
 	 * The order that keeps every step safe. A shared row that appears before its sources only
 	 * keeps packets on the tunnel, but sources first means that no packet of a running server
-	 * takes the detour.
+	 * takes the detour. What an incomplete pass left dead below a remote goes before all else:
+	 * nobody wants it to count when that row becomes a shared one.
 	 */
 	r = slots_init(&slots, have, limits->max_slots);
+	if (r == 0 && limits->complete)
+		r = plan_removals(&plan, desired, have, ROW_SOURCES, true);
 	if (r == 0)
 		r = plan_upserts(&plan, desired, have, ROW_SOURCES, limits, &slots);
 	if (r == 0)
 		r = plan_upserts(&plan, desired, have, ROW_REMOTES, limits, &slots);
 	if (r == 0 && limits->complete)
-		r = plan_removals(&plan, desired, have, ROW_REMOTES);
+		r = plan_removals(&plan, desired, have, ROW_REMOTES, false);
 	if (r == 0 && limits->complete)
-		r = plan_removals(&plan, desired, have, ROW_SOURCES);
+		r = plan_removals(&plan, desired, have, ROW_SOURCES, false);
 	if (r < 0)
 		return r;
 	*ret = plan;
 	plan = (struct plan){ 0 };
+	return 0;
+}
+
+static int compare_ops(const void *pa, const void *pb)
+{
+	const struct plan_op *const *a = pa, *const *b = pb;
+
+	return row_compare(&(*a)->row, &(*b)->row);
+}
+
+/* A plan has at most one operation a row, so their order does not count here. */
+int plan_outcome(const struct rows *have, const struct plan *plan, struct rows *ret)
+{
+	_cleanup_free_ const struct plan_op **ops = calloc(plan->n_ops + 1, sizeof(*ops));
+	struct row *list = calloc(have->n + plan->n_ops + 1, sizeof(*list));
+	size_t n = 0, i = 0;
+
+	if (!ops || !list) {
+		free(list);
+		return -ENOMEM;
+	}
+	for (size_t j = 0; j < plan->n_ops; j++)
+		ops[j] = &plan->ops[j];
+	qsort(ops, plan->n_ops, sizeof(*ops), compare_ops);
+	for (size_t j = 0; j < plan->n_ops; j++) {
+		const struct row *row = &ops[j]->row;
+
+		while (i < have->n && row_compare(&have->list[i], row) < 0)
+			list[n++] = have->list[i++];
+		if (i < have->n && row_compare(&have->list[i], row) == 0)
+			i++;
+		if (ops[j]->verb != PLAN_REMOVE)
+			list[n++] = *row;
+	}
+	while (i < have->n)
+		list[n++] = have->list[i++];
+	*ret = (struct rows){ list, n };
 	return 0;
 }

@@ -42,10 +42,13 @@ struct plan_limits {
 
 /*
  * Both lists sorted by row_compare(). Rows of `sources` come before the row of `remotes` that makes
- * them count, and go after it. 0 or -ENOMEM.
+ * them count, and go after it; those that do not count go first. 0 or -ENOMEM.
  */
 int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
 	struct plan *ret);
 void plan_done(struct plan *plan);
+
+/* The rows there are once all of `plan` is done to `have`, sorted likewise. 0 or -ENOMEM. */
+int plan_outcome(const struct rows *have, const struct plan *plan, struct rows *ret);
 
 const char *plan_verb_name(enum plan_verb verb);

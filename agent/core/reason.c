@@ -20,6 +20,7 @@ static const char *const names[MAPS_REASON_COUNT] = {
 	[MAPS_KEPT_SERVER_PORT] = "server-port",
 	[MAPS_KEPT_EXEMPT_QUERY] = "exempt-query",
 	[MAPS_KEPT_EXEMPT_CLIENT] = "exempt-client",
+	[MAPS_KEPT_NO_PROGRAM] = "no-program",
 };
 
 const char *maps_reason_name(enum maps_reason reason)

@@ -8,12 +8,32 @@ const char *netns_label(const struct netns *netns)
 {
 	if (netns->n_names > 0)
 		return netns->names[0];
-	return netns->nsid == NSID_OWN ? "host" : "?";
+	if (netns->nsid == NSID_OWN)
+		return "host";
+	return netns->label ? netns->label : "?";
 }
 
 bool netns_id_equal(const struct netns_id *a, const struct netns_id *b)
 {
 	return a->dev == b->dev && a->ino == b->ino;
+}
+
+bool netns_id_is_none(const struct netns_id *id)
+{
+	return id->dev == 0 && id->ino == 0;
+}
+
+const char *netns_owner_name(enum netns_owner owner)
+{
+	switch (owner) {
+	case OWNER_UNKNOWN:
+		return "unknown";
+	case OWNER_HOST:
+		return "host";
+	case OWNER_OTHER:
+		return "other";
+	}
+	return "?";
 }
 
 void netns_view_done(struct netns_view *view)
@@ -23,11 +43,18 @@ void netns_view_done(struct netns_view *view)
 	*view = (struct netns_view){ 0 };
 }
 
+static void strings_free(char **list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(list[i]);
+	free(list);
+}
+
 void netns_done(struct netns *netns)
 {
-	for (size_t i = 0; i < netns->n_names; i++)
-		free(netns->names[i]);
-	free(netns->names);
+	strings_free(netns->names, netns->n_names);
+	strings_free(netns->found, netns->n_found);
+	free(netns->label);
 	netns_view_done(&netns->view);
 	*netns = (struct netns){ 0 };
 }

@@ -12,12 +12,35 @@
 
 #include "agent/core/ip4.h"
 
-#define NSID_OWN (-1) /* the agent's own namespace: messages carry no nsid at all */
+#define NSID_OWN (-1)  /* the agent's own namespace: messages carry no nsid at all */
+#define NSID_NONE (-2) /* there is none, or it could not be asked for */
 
-/* A namespace's identity for as long as it lives: the inode behind its file (stat(2)). */
+/* Namespaces that are looked at; more are reported, not read, so `limits` may not have more. */
+#define NETNS_MAX 16384
+
+#define NETNS_SKIPPED_MAX 256 /* skipped files that are listed one by one, of each source */
+
+/* What is kept of one namespace at most: its owner may fill it as he likes. */
+#define NETNS_LINKS_MAX 16384
+#define NETNS_ADDRESSES_MAX 65536
+
+/*
+ * The inode behind a namespace's file (stat(2)), where one can be opened; zeros where not. What a
+ * namespace is known by as long as it lives is its nsid.
+ */
 struct netns_id {
 	uint64_t dev;
 	uint64_t ino;
+};
+
+/*
+ * The user namespace behind a network namespace. Its owner may do there what he likes, even call an
+ * ipip device's remote by any address: only the host's own is taken at its word.
+ */
+enum netns_owner {
+	OWNER_UNKNOWN,
+	OWNER_HOST,  /* the agent's user namespace */
+	OWNER_OTHER, /* another: a rootless container, unshare(1) -r */
 };
 
 /* One netdev of kind "ipip". */
@@ -45,6 +68,7 @@ struct netns_view {
 	size_t n_links;
 	struct netns_address *addresses; /* sorted by ifindex, address */
 	size_t n_addresses;
+	bool truncated; /* there was more than is kept of one namespace */
 };
 
 struct netns {
@@ -52,36 +76,69 @@ struct netns {
 	int32_t nsid; /* as the agent's namespace numbers it, or NSID_OWN */
 	char **names; /* file names it was found under, sorted; the own namespace may have none */
 	size_t n_names;
+	char **found; /* where: "the agent's own", "file PATH", "process PID"; or "nsid only" */
+	size_t n_found;
+	char *label; /* who lives there: unit, container id, command or "nsid-N"; NULL: nobody knows */
+	enum netns_owner owner;
 	/* Order in which namespaces were first seen: the older claim to an address wins. */
 	uint64_t seq;
 	/* 0: `view` is what the last read said. -errno: that read failed; `view` is an older one. */
 	int error;
 	bool has_view; /* whether any read ever succeeded */
 	struct netns_view view;
+	/* The observer's: read it again; its number was given back, so that another may have it. */
+	bool is_stale, is_renewed;
+	uint64_t not_before; /* CLOCK_MONOTONIC, microseconds; 0: whenever it rings */
 };
 
-/* A file that looked like a namespace and is none, with the reason. */
+/* A file that looked like a namespace and is none, or cannot be opened, with the reason. */
 struct netns_skipped {
 	char *path;
 	const char *reason; /* a string literal */
+	bool half_made;     /* perhaps a namespace that is just being made: look again soon */
+	unsigned int tries; /* how often that was done */
 };
+
+/* A place where namespaces are looked for. */
+struct netns_source {
+	const char *name; /* "/run/netns", "/proc"; a string literal */
+	int error;     /* 0, or -errno: the last look failed, and what the one before saw holds */
+	bool was_read; /* any look ever succeeded */
+};
+
+#define NETNS_SOURCES_MAX 4
 
 struct snapshot {
 	struct netns *netns; /* sorted by seq */
 	size_t n_netns;
 	struct netns_skipped *skipped;
 	size_t n_skipped;
+	size_t n_skipped_more;   /* beyond NETNS_SKIPPED_MAX: not listed */
+	size_t n_more;           /* namespaces beyond NETNS_MAX: not looked at */
+	size_t n_more_untrusted; /* of them, those that could contribute nothing */
+	size_t n_unresolved;     /* files that lead to a namespace, nobody knows which */
+	struct netns_source sources[NETNS_SOURCES_MAX];
+	size_t n_sources;
 	/*
-	 * Whether the list of namespaces was read to its end and each of them was read at least once.
-	 * Unknown is not absent: without it nothing may be deleted.
+	 * Whether each source was read to its end, each of their namespaces is known, and each was read
+	 * at least once, but for those that are known to be another's and those beyond the limit that
+	 * could contribute nothing. Unknown is not absent: without it
+	 * nothing may be deleted; see also tunnels_are_known().
 	 */
 	bool complete;
 };
 
-/* Name for people: the first file name, "host" for the own namespace without a name. Never NULL. */
+/*
+ * Name for people: the first file name; without one "host" for the own namespace, and the label for
+ * others. Never NULL.
+ */
 const char *netns_label(const struct netns *netns);
 
 bool netns_id_equal(const struct netns_id *a, const struct netns_id *b);
+bool netns_id_is_none(const struct netns_id *id);
+
+/* "host", "other", "unknown". */
+const char *netns_owner_name(enum netns_owner owner);
 
 /* _done() clears the contents, of half-built objects too, and leaves them zeroed. */
 void netns_view_done(struct netns_view *view);

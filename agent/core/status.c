@@ -5,7 +5,11 @@
 
 #include "agent/core/reason.h"
 #include "agent/core/status.h"
+#include "agent/core/status_netns.h"
 #include "agent/util/cleanup.h"
+
+/* What changes while it is read is read again; a busy host may need some tries. */
+#define UNREAD_MAX 5
 
 json_t *status_text(const char *bytes)
 {
@@ -76,45 +80,6 @@ json_t *status_counters(const struct slot_counters *counters)
 
 /* json_pack() steals or frees "o" values, so that NULL anywhere gives NULL and no leak. */
 
-static json_t *make_netns_names(const struct netns *netns)
-{
-	json_t *names = json_array();
-
-	for (size_t i = 0; names && i < netns->n_names; i++)
-		(void)json_array_append_new(names, status_text(netns->names[i]));
-	return names;
-}
-
-static json_t *make_namespace(const struct netns *netns)
-{
-	return json_pack("{s:o, s:o, s:I, s:I, s:o, s:b, s:o}", "label",
-		status_text(netns_label(netns)), "names", make_netns_names(netns), "dev",
-		(json_int_t)netns->id.dev, "inode", (json_int_t)netns->id.ino, "nsid",
-		netns->nsid == NSID_OWN ? json_null() : json_integer(netns->nsid), "read",
-		netns->has_view && netns->error == 0, "error",
-		netns->error < 0 ? json_string(strerror(-netns->error)) : json_null());
-}
-
-static json_t *make_namespaces(const struct snapshot *snapshot)
-{
-	json_t *array = json_array();
-
-	for (size_t i = 0; array && i < snapshot->n_netns; i++)
-		(void)json_array_append_new(array, make_namespace(&snapshot->netns[i]));
-	return array;
-}
-
-static json_t *make_skipped(const struct snapshot *snapshot)
-{
-	json_t *array = json_array();
-
-	for (size_t i = 0; array && i < snapshot->n_skipped; i++)
-		(void)json_array_append_new(array,
-			json_pack("{s:o, s:s}", "path", status_text(snapshot->skipped[i].path),
-				"reason", snapshot->skipped[i].reason));
-	return array;
-}
-
 /* Who a row or a rival is: a namespace and an interface in it. */
 static json_t *make_tunnel_name(const struct tunnels *tunnels, size_t index)
 {
@@ -136,7 +101,7 @@ static json_t *make_game_server_ips(const struct tunnel *tunnel)
 	return array;
 }
 
-static json_t *make_exempt(const struct policy *policy)
+json_t *status_exempt(const struct policy *policy)
 {
 	json_t *array = json_array();
 
@@ -149,8 +114,7 @@ static json_t *make_exempt(const struct policy *policy)
 	return array;
 }
 
-/* As in the configuration: a number, or "first-last". */
-static json_t *make_server_ports(const struct policy *policy)
+json_t *status_server_ports(const struct policy *policy)
 {
 	json_t *array = json_array();
 
@@ -165,12 +129,12 @@ static json_t *make_server_ports(const struct policy *policy)
 	return array;
 }
 
-static json_t *make_tunnel(const struct tunnels *tunnels, const struct tunnel *tunnel)
+json_t *status_tunnel(const struct tunnels *tunnels, const struct tunnel *tunnel)
 {
 	bool reasoned = tunnel->reason != REASON_NONE;
 
 	return json_pack(
-		"{s:o, s:o, s:I, s:b, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:o, s:s, s:o, s:o}",
+		"{s:o, s:o, s:I, s:b, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:s, s:o, s:s, s:o, s:o, s:o}",
 		"netns", status_text(netns_label(tunnel->netns)), "ifname",
 		status_text(tunnel->link->name), "ifindex", (json_int_t)tunnel->link->ifindex, "up",
 		tunnel->link->up, "local", json_ip4(tunnel->link->local), "remote",
@@ -179,10 +143,15 @@ static json_t *make_tunnel(const struct tunnels *tunnels, const struct tunnel *t
 		"reason_text",
 		reasoned ? json_string(tunnel_reason_text(tunnel->reason)) : json_null(), "rival",
 		make_tunnel_name(tunnels, tunnel->rival), "mode",
-		maps_mode_name(tunnel->policy.mode), "game_server_ips",
+		maps_mode_name(tunnel->policy.mode), "mode_source",
+		mode_source_name(tunnel->policy.mode_source), "game_server_ips",
 		make_game_server_ips(tunnel), "game_server_ip_source",
 		address_source_name(tunnel->address_source), "server_ports",
-		make_server_ports(&tunnel->policy), "exempt", make_exempt(&tunnel->policy));
+		status_server_ports(&tunnel->policy), "exempt", status_exempt(&tunnel->policy),
+		"rule",
+		tunnel->policy.rule == CONFIG_NO_RULE
+			? json_null()
+			: json_integer((json_int_t)tunnel->policy.rule));
 }
 
 static json_t *make_tunnels(const struct tunnels *tunnels)
@@ -190,7 +159,7 @@ static json_t *make_tunnels(const struct tunnels *tunnels)
 	json_t *array = json_array();
 
 	for (size_t i = 0; array && i < tunnels->n; i++)
-		(void)json_array_append_new(array, make_tunnel(tunnels, &tunnels->list[i]));
+		(void)json_array_append_new(array, status_tunnel(tunnels, &tunnels->list[i]));
 	return array;
 }
 
@@ -200,22 +169,26 @@ static json_t *make_row_key(const struct row *row)
 		json_ip4(row->inner_source));
 }
 
-static json_t *make_entry(const struct status *status, size_t index)
+json_t *status_row(const struct tunnels *tunnels, const struct row *row)
 {
-	const struct row *row = &status->rows->list[index];
 	struct ip4 game_server_ip = { row->entry.game_server_ip };
-	json_t *entry = make_row_key(row);
-	json_t *rest = json_pack("{s:o, s:b, s:s, s:o, s:o}", "game_server_ip",
+
+	return json_pack("{s:o, s:o, s:o, s:b, s:s, s:o}", "remote", json_ip4(row->remote),
+		"inner_source", json_ip4(row->inner_source), "game_server_ip",
 		json_ip4(game_server_ip), "shared", (row->entry.flags & MAPS_FLAG_SHARED) != 0,
 		"mode", maps_mode_name((enum maps_mode)row->entry.mode), "tunnel",
-		make_tunnel_name(status->tunnels, row->tunnel), "counters",
-		status_counters(&status->counters[index]));
+		make_tunnel_name(tunnels, row->tunnel));
+}
 
-	if (entry && json_object_update(entry, rest) < 0) {
+static json_t *make_entry(const struct status *status, size_t index)
+{
+	json_t *entry = status_row(status->tunnels, &status->rows->list[index]);
+
+	if (entry && json_object_set_new(
+			     entry, "counters", status_counters(&status->counters[index])) < 0) {
 		json_decref(entry);
 		entry = NULL;
 	}
-	json_decref(rest);
 	return entry;
 }
 
@@ -237,16 +210,27 @@ static json_t *make_no_room(const struct status *status)
 	return array;
 }
 
-static json_t *make_interface(const struct status_interface *interface)
+static json_t *make_guard(const struct offload_guard *guard)
+{
+	if (!guard->known)
+		return json_null();
+	return json_pack("{s:s, s:b, s:s}", "policy", offload_policy_name(guard->policy), "active",
+		guard->reason == OFFLOAD_REASON_TURNED_OFF, "reason",
+		offload_reason_name(guard->reason));
+}
+
+json_t *status_interface(const struct status_interface *interface)
 {
 	const struct attachment *attachment = &interface->attachment;
+	bool attached = attachment->kind != ATTACHMENT_NONE;
 
-	return json_pack("{s:o, s:I, s:s, s:o, s:o}", "name", status_text(attachment->ifname),
-		"ifindex", (json_int_t)attachment->ifindex, "attachment",
-		attachment_kind_name(attachment->kind), "program_id",
-		attachment->kind == ATTACHMENT_NONE ? json_null()
-						    : json_integer(attachment->program_id),
-		"error", json_text_or_null(interface->error));
+	return json_pack("{s:o, s:I, s:s, s:o, s:o, s:o, s:o, s:I}", "name",
+		status_text(attachment->ifname), "ifindex", (json_int_t)attachment->ifindex,
+		"attachment", attachment_kind_name(attachment->kind), "program_id",
+		attached ? json_integer(attachment->program_id) : json_null(), "next_hop",
+		attached ? json_string(uplink_state_name(interface->next_hop)) : json_null(),
+		"error", json_text_or_null(interface->error), "offload_guard",
+		make_guard(&interface->guard), "restored", (json_int_t)interface->restored);
 }
 
 static json_t *make_interfaces(const struct status *status)
@@ -254,7 +238,7 @@ static json_t *make_interfaces(const struct status *status)
 	json_t *array = json_array();
 
 	for (size_t i = 0; array && i < status->n_interfaces; i++)
-		(void)json_array_append_new(array, make_interface(&status->interfaces[i]));
+		(void)json_array_append_new(array, status_interface(&status->interfaces[i]));
 	return array;
 }
 
@@ -267,12 +251,40 @@ static size_t count_tunnels(const struct status *status, enum tunnel_state state
 	return n;
 }
 
+static bool is_beyond_limits(enum tunnel_reason reason)
+{
+	return reason == REASON_TOO_MANY_NETNS || reason == REASON_TOO_MANY_TUNNELS ||
+	       reason == REASON_TOO_MANY_ADDRESSES;
+}
+
+static size_t count_beyond_limits(const struct status *status)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < status->tunnels->n; i++)
+		n += is_beyond_limits(status->tunnels->list[i].reason);
+	return n;
+}
+
+static size_t count_doubtful(const struct status *status)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < status->tunnels->n; i++)
+		n += status->tunnels->list[i].reason == REASON_ADDRESSES_UNKNOWN;
+	return n;
+}
+
 static size_t count_unread(const struct status *status)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < status->snapshot->n_netns; i++)
-		n += !status->snapshot->netns[i].has_view || status->snapshot->netns[i].error != 0;
+	/* No guest gives the operator an alarm. */
+	for (size_t i = 0; i < status->snapshot->n_netns; i++) {
+		const struct netns *netns = &status->snapshot->netns[i];
+
+		n += netns->owner != OWNER_OTHER && (!netns->has_view || netns->error != 0);
+	}
 	return n;
 }
 
@@ -283,6 +295,11 @@ static size_t count_attached(const struct status *status)
 	for (size_t i = 0; i < status->n_interfaces; i++)
 		n += status->interfaces[i].attachment.kind != ATTACHMENT_NONE;
 	return n;
+}
+
+static bool is_detached(const struct status *status)
+{
+	return status->placement && status->placement->detached;
 }
 
 __attribute__((format(printf, 2, 3))) static void add_problem(
@@ -299,15 +316,31 @@ __attribute__((format(printf, 2, 3))) static void add_problem(
 static json_t *make_problems(const struct status *status)
 {
 	size_t conflicts = count_tunnels(status, TUNNEL_CONFLICT), unread = count_unread(status);
+	size_t beyond = count_beyond_limits(status), doubtful = count_doubtful(status);
 	json_t *problems = json_array();
+	char text[CONFIG_ERROR_MAX];
 
 	if (!problems)
 		return NULL;
-	if (status->n_interfaces == 0)
+	if (is_detached(status))
+		add_problem(problems,
+			"detached by an operator: %s stay on the tunnel until 'ipipdirectctl attach'",
+			status->placement->n > 0 ? "packets of other interfaces" : "all packets");
+	else if (status->takeover_waits)
+		add_problem(problems, "the program that was attached before goes on until all "
+				      "namespaces were read");
+	else if (status->n_interfaces == 0)
 		add_problem(problems, "no interface to attach to: there is no default route");
-	else if (count_attached(status) < status->n_interfaces)
+	if (count_attached(status) < status->n_interfaces && !status->takeover_waits)
 		add_problem(problems, "not attached to %zu of %zu interfaces",
 			status->n_interfaces - count_attached(status), status->n_interfaces);
+	if (status->pass_error < 0)
+		add_problem(problems,
+			"the last pass failed, the map may be wrong: %s; it is tried again",
+			strerror(-status->pass_error));
+	if (status->unread >= UNREAD_MAX)
+		add_problem(problems, "not everything could be read in the last %u passes",
+			status->unread);
 	if (conflicts > 0)
 		add_problem(problems, "%zu tunnel%s in conflict, on the tunnel path", conflicts,
 			conflicts == 1 ? "" : "s");
@@ -319,11 +352,21 @@ static json_t *make_problems(const struct status *status)
 	if (unread > 0)
 		add_problem(problems, "%zu namespace%s could not be read", unread,
 			unread == 1 ? "" : "s");
+	status_netns_problems(status->snapshot, problems);
 	if (!status->snapshot->complete)
 		add_problem(problems, "not all namespaces were read yet: nothing is removed");
+	if (beyond > 0)
+		add_problem(problems,
+			"%zu tunnel%s left to the tunnel path: their namespaces are beyond limits",
+			beyond, beyond == 1 ? "" : "s");
+	if (doubtful > 0)
+		add_problem(problems,
+			"%zu tunnel%s left to the tunnel path: whose the public address is cannot be told; "
+			"set game_server_ip",
+			doubtful, doubtful == 1 ? "" : "s");
 	if (status->config_error)
 		add_problem(problems, "configuration refused, the former one holds: %s",
-			status->config_error);
+			config_error_format(status->config_error, text));
 	return problems;
 }
 
@@ -336,16 +379,36 @@ bool status_is_degraded(const struct status *status)
 	return degraded;
 }
 
+json_t *status_config_error(const char *file, const struct config_error *error)
+{
+	bool placed = error->line > 0;
+
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "file", status_text(file), "line",
+		placed ? json_integer(error->line) : json_null(), "column",
+		placed ? json_integer(error->column) : json_null(), "place",
+		error->place[0] ? status_text(error->place) : json_null(), "message",
+		status_text(error->message));
+}
+
 static json_t *make_agent(const struct status *status)
 {
+	static const struct placement as_configured = { 0 };
 	json_t *problems = make_problems(status);
 	bool degraded = problems && json_array_size(problems) > 0;
 
-	return json_pack("{s:s, s:i, s:o, s:o, s:I, s:s, s:o, s:o}", "version", IPIPDIRECT_VERSION,
-		"pid", status->pid, "started_at", json_time(status->started_at), "synced_at",
-		json_time(status->synced_at), "passes", (json_int_t)status->passes, "state",
+	return json_pack("{s:s, s:i, s:o, s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
+		"version", IPIPDIRECT_VERSION, "pid", status->pid, "started_at",
+		json_time(status->started_at), "synced_at", json_time(status->synced_at), "passes",
+		(json_int_t)status->passes, "route_reads", (json_int_t)status->route_reads, "state",
 		degraded ? "degraded" : "ok", "problems", problems, "config",
-		json_text_or_null(status->config_path));
+		json_text_or_null(status->config_path), "config_loaded_at",
+		json_time(status->config_loaded_at), "config_error",
+		status->config_error
+			? status_config_error(status->config_file, status->config_error)
+			: json_null(),
+		"reloads", (json_int_t)status->reloads, "unlisted_tunnels",
+		(json_int_t)status->tunnels->n_unlisted, "placement",
+		placement_json(status->placement ?: &as_configured));
 }
 
 static json_t *make_map(const struct status *status)
@@ -354,17 +417,21 @@ static json_t *make_map(const struct status *status)
 
 	for (size_t i = 0; i < status->rows->n; i++)
 		remotes += status->rows->list[i].map == ROW_REMOTES;
-	return json_pack("{s:i, s:I, s:I, s:I, s:o, s:I}", "abi", MAPS_ABI, "max_rows",
+	return json_pack("{s:i, s:I, s:I, s:I, s:o, s:I, s:I}", "abi", MAPS_ABI, "max_rows",
 		(json_int_t)status->max_rows, "remotes", (json_int_t)remotes, "sources",
 		(json_int_t)(status->rows->n - remotes), "no_room", make_no_room(status),
-		"no_entry_packets", (json_int_t)status->no_entry->kept.packets[MAPS_KEPT_NO_ENTRY]);
+		"no_entry_packets", (json_int_t)status->no_entry->kept.packets[MAPS_KEPT_NO_ENTRY],
+		"no_program_packets",
+		(json_int_t)status->no_entry->kept.packets[MAPS_KEPT_NO_PROGRAM]);
 }
 
 json_t *status_make(const struct status *status)
 {
-	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema_version",
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema_version",
 		STATUS_SCHEMA_VERSION, "agent", make_agent(status), "interfaces",
 		make_interfaces(status), "map", make_map(status), "tunnels",
-		make_tunnels(status->tunnels), "entries", make_entries(status), "namespaces",
-		make_namespaces(status->snapshot), "skipped_files", make_skipped(status->snapshot));
+		make_tunnels(status->tunnels), "mode_overrides", overrides_json(status->overrides),
+		"entries", make_entries(status), "namespaces", status_namespaces(status->snapshot),
+		"skipped_files", status_skipped_files(status->snapshot), "discovery",
+		status_discovery(status->snapshot));
 }

@@ -11,7 +11,11 @@
 #include <time.h>
 
 #include "agent/core/attachment.h"
+#include "agent/core/config.h"
 #include "agent/core/desired.h"
+#include "agent/core/offload.h"
+#include "agent/core/placement.h"
+#include "agent/core/route.h"
 #include "agent/core/snapshot.h"
 #include "agent/core/tunnel.h"
 #include "schema/maps.h"
@@ -27,6 +31,9 @@ struct slot_counters {
 struct status_interface {
 	struct attachment attachment;
 	const char *error; /* NULL, or why nothing is attached */
+	uint64_t restored; /* times that somebody removed the program and it was attached anew */
+	enum uplink_state next_hop; /* how its packets find their next hop */
+	struct offload_guard guard;
 };
 
 /* What the view is made of; nothing in it is owned. */
@@ -35,16 +42,25 @@ struct status {
 	time_t started_at; /* seconds since the epoch */
 	time_t synced_at;  /* 0: no pass was complete yet */
 	uint64_t passes;
-	const char *config_path;  /* NULL: none */
-	const char *config_error; /* NULL, or why the last reload was refused */
+	int pass_error;      /* 0, or why the last pass could not do all */
+	unsigned int unread; /* passes since everything was read */
+	uint64_t route_reads;
+	const char *config_path; /* the one in use; NULL: none */
+	const char *config_file; /* where it is looked for */
+	time_t config_loaded_at;
+	const struct config_error *config_error; /* NULL, or why the last reload was refused */
+	uint64_t reloads;
 	const struct snapshot *snapshot;
 	const struct tunnels *tunnels;
+	const struct overrides *overrides;    /* NULL: none */
+	const struct placement *placement;    /* NULL: as configured */
 	const struct rows *rows;              /* what the maps hold */
 	const struct slot_counters *counters; /* of each row, in the same order */
 	const struct slot_counters *no_entry; /* slot 0 */
 	const struct row *no_room;
 	size_t n_no_room;
 	uint32_t max_rows;
+	bool takeover_waits; /* another program is attached and goes on until all is known */
 	const struct status_interface *interfaces;
 	size_t n_interfaces;
 };
@@ -57,6 +73,18 @@ bool status_is_degraded(const struct status *status);
 
 /* The counters as an object: direct_packets, direct_bytes and one number a reason. */
 json_t *status_counters(const struct slot_counters *counters);
+
+/* What is wrong with a configuration: file, line, column and place, null when unknown, and message. */
+json_t *status_config_error(const char *file, const struct config_error *error);
+
+/* One item of `tunnels`, of `entries` (without its counters) and of `interfaces`. NULL: no memory. */
+json_t *status_tunnel(const struct tunnels *tunnels, const struct tunnel *tunnel);
+json_t *status_row(const struct tunnels *tunnels, const struct row *row);
+json_t *status_interface(const struct status_interface *interface);
+
+/* Exemptions and ports as the configuration spells them. */
+json_t *status_exempt(const struct policy *policy);
+json_t *status_server_ports(const struct policy *policy);
 
 /*
  * A JSON string of any bytes: what is not UTF-8 becomes \xNN, since names of files and interfaces are

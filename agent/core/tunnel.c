@@ -23,6 +23,19 @@ static const struct {
 	[REASON_REMOTE_FORBIDDEN] = { "remote-forbidden", "its remote is no unicast address" },
 	[REASON_NO_PUBLIC_ADDRESS] = { "no-public-address",
 		"neither the device nor the remote has an address that clients could know" },
+	[REASON_UNTRUSTED] = { "untrusted",
+		"whoever owns its namespace could claim any address, and nobody vouches for him" },
+	[REASON_TOO_MANY_NETNS] = { "too-many-namespaces",
+		"there are more namespaces than limits.namespaces allows" },
+	[REASON_TOO_MANY_TUNNELS] = { "too-many-tunnels",
+		"its namespace has more tunnels than limits.tunnels_per_namespace allows" },
+	[REASON_TOO_MANY_ADDRESSES] = { "too-many-addresses",
+		"its namespace has more addresses than limits.addresses_per_namespace allows" },
+	[REASON_ADDRESSES_UNKNOWN] = { "addresses-unknown",
+		"another namespace holds its public address on an interface that is no tunnel, or "
+		"the host has too many to tell whether it is the host's own" },
+	[REASON_NOT_ALLOWED] = { "not-allowed",
+		"allowed_game_server_ips does not have its game server IP" },
 	[REASON_ADDRESS_CLAIMED] = { "address-claimed",
 		"another namespace held its game server IP first" },
 	[REASON_AMBIGUOUS] = { "ambiguous",
@@ -75,8 +88,10 @@ const char *address_source_name(enum address_source source)
 
 void tunnels_done(struct tunnels *tunnels)
 {
-	for (size_t i = 0; i < tunnels->n; i++)
+	for (size_t i = 0; i < tunnels->n; i++) {
 		free(tunnels->list[i].game_server_ips);
+		free(tunnels->list[i].refused_ips);
+	}
 	free(tunnels->list);
 	*tunnels = (struct tunnels){ 0 };
 }
@@ -96,55 +111,113 @@ static bool is_tunnel_ifindex(const struct netns_view *view, uint32_t ifindex)
 	return low < view->n_links && view->links[low].ifindex == ifindex;
 }
 
-static int compare_ip4(const void *pa, const void *pb)
-{
-	return ip4_compare(*(const struct ip4 *)pa, *(const struct ip4 *)pb);
-}
-
-struct ip4_set {
-	struct ip4 *list; /* sorted */
-	size_t n;
+/* A public address that an interface which is no tunnel holds. */
+struct held {
+	struct ip4 address;
+	uint64_t seq; /* the namespace's */
 };
 
-static void ip4_set_done(struct ip4_set *set)
+struct held_set {
+	struct held *list; /* sorted by address, seq */
+	size_t n;
+	uint64_t own_seq; /* the agent's namespace's */
+	bool incomplete;  /* there may be more in it */
+};
+
+enum holder {
+	HOLDER_NONE,
+	HOLDER_HOST,  /* the agent's namespace, or the one in question */
+	HOLDER_OTHER, /* a third one */
+};
+
+static int compare_held(const void *pa, const void *pb)
+{
+	const struct held *a = pa, *b = pb;
+	int order = ip4_compare(a->address, b->address);
+
+	return order != 0 ? order : a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static int compare_held_address(const void *pa, const void *pb)
+{
+	const struct held *a = pa, *b = pb;
+
+	return ip4_compare(a->address, b->address);
+}
+
+static void held_set_done(struct held_set *set)
 {
 	free(set->list);
 }
 
-static bool ip4_set_has(const struct ip4_set *set, struct ip4 a)
+static bool held_by(const struct held_set *set, struct ip4 address, uint64_t seq)
 {
-	return set->n > 0 && bsearch(&a, set->list, set->n, sizeof(a), compare_ip4);
+	const struct held key = { address, seq };
+
+	return set->n > 0 && bsearch(&key, set->list, set->n, sizeof(key), compare_held);
+}
+
+static enum holder find_holder(
+	const struct held_set *set, struct ip4 address, const struct netns *netns)
+{
+	const struct held key = { .address = address };
+
+	if (held_by(set, address, set->own_seq) || held_by(set, address, netns->seq))
+		return HOLDER_HOST;
+	if (set->n > 0 && bsearch(&key, set->list, set->n, sizeof(key), compare_held_address))
+		return HOLDER_OTHER;
+	return HOLDER_NONE;
+}
+
+static int add_held(struct held_set *set, const struct netns *netns)
+{
+	const struct netns_view *view = &netns->view;
+
+	for (size_t i = 0; i < view->n_addresses; i++) {
+		const struct netns_address *address = &view->addresses[i];
+		struct held *slot;
+
+		if (!ip4_is_public(address->address) || is_tunnel_ifindex(view, address->ifindex))
+			continue;
+		slot = ARRAY_APPEND(set->list, set->n);
+		if (!slot)
+			return -ENOMEM;
+		*slot = (struct held){ address->address, netns->seq };
+		set->n++;
+	}
+	return 0;
 }
 
 /*
- * The public addresses that some interface which is no tunnel holds, in any namespace: those are the
- * host's own (model A'), whatever tunnel device repeats them.
+ * The public addresses that some interface which is no tunnel holds. In the agent's namespace, or in the
+ * tunnel's own, those are the host's (model B), whatever tunnel device repeats them. A third namespace has
+ * them for a reason, or to have the packets of another's server leave with the address of its POP: nobody
+ * can tell. An untrusted one is not even asked. Limits do not count here: an address less would
+ * turn model B into model C.
  */
-static int collect_host_addresses(const struct snapshot *snapshot, struct ip4_set *ret)
+static int collect_held(
+	const struct snapshot *snapshot, const struct config *config, struct held_set *ret)
 {
-	_cleanup_(ip4_set_done) struct ip4_set set = { 0 };
+	_cleanup_(held_set_done) struct held_set set = { .own_seq = UINT64_MAX };
 
 	for (size_t i = 0; i < snapshot->n_netns; i++) {
-		const struct netns_view *view = &snapshot->netns[i].view;
+		const struct netns *netns = &snapshot->netns[i];
+		int r;
 
-		for (size_t j = 0; j < view->n_addresses; j++) {
-			const struct netns_address *address = &view->addresses[j];
-			struct ip4 *slot;
-
-			if (!ip4_is_public(address->address) ||
-				is_tunnel_ifindex(view, address->ifindex))
-				continue;
-			slot = ARRAY_APPEND(set.list, set.n);
-			if (!slot)
-				return -ENOMEM;
-			*slot = address->address;
-			set.n++;
+		if (!config_trusts(config, netns, NULL))
+			continue;
+		if (netns->nsid == NSID_OWN) {
+			set.own_seq = netns->seq;
+			set.incomplete = netns->view.truncated;
 		}
+		r = add_held(&set, netns);
+		if (r < 0)
+			return r;
 	}
 	if (set.n > 0)
-		qsort(set.list, set.n, sizeof(*set.list), compare_ip4);
+		qsort(set.list, set.n, sizeof(*set.list), compare_held);
 	*ret = set;
-	set = (struct ip4_set){ 0 };
+	set = (struct held_set){ 0 };
 	return 0;
 }
 
@@ -181,24 +254,43 @@ size_t tunnel_addresses(const struct tunnel *tunnel, const struct netns_address 
 	return n;
 }
 
-static int add_game_server_ip(struct tunnel *tunnel, struct ip4 address)
+static int add_ip(struct ip4 **list, size_t *n, struct ip4 address)
 {
 	struct ip4 *slot;
 
 	/* The same address may stand on a device twice, with two prefix lengths. */
-	if (tunnel->n_game_server_ips > 0 &&
-		ip4_equal(tunnel->game_server_ips[tunnel->n_game_server_ips - 1], address))
+	if (*n > 0 && ip4_equal((*list)[*n - 1], address))
 		return 0;
-	slot = ARRAY_APPEND(tunnel->game_server_ips, tunnel->n_game_server_ips);
+	slot = ARRAY_APPEND(*list, *n);
 	if (!slot)
 		return -ENOMEM;
 	*slot = address;
-	tunnel->n_game_server_ips++;
+	(*n)++;
 	return 0;
 }
 
-/* `host_addresses`: those to leave out; NULL takes all public addresses of the device. */
-static int add_tunnel_addresses(struct tunnel *tunnel, const struct ip4_set *host_addresses)
+/* What all the tunnels of a pass are judged by. */
+struct court {
+	const struct config *config;
+	const struct overrides *overrides;
+	struct held_set held;
+	size_t n_trusted; /* namespaces so far */
+};
+
+static int add_game_server_ip(const struct court *court, struct tunnel *tunnel, struct ip4 address)
+{
+	if (!config_allows(court->config, address))
+		return add_ip(&tunnel->refused_ips, &tunnel->n_refused_ips, address);
+	return add_ip(&tunnel->game_server_ips, &tunnel->n_game_server_ips, address);
+}
+
+static bool has_game_server_ip(const struct tunnel *tunnel)
+{
+	return tunnel->n_game_server_ips > 0 || tunnel->n_refused_ips > 0;
+}
+
+/* `but_host`: leave out those that are the host's own. */
+static int add_tunnel_addresses(const struct court *court, struct tunnel *tunnel, bool but_host)
 {
 	const struct netns_address *addresses;
 	size_t n = tunnel_addresses(tunnel, &addresses);
@@ -209,23 +301,45 @@ static int add_tunnel_addresses(struct tunnel *tunnel, const struct ip4_set *hos
 
 		if (!ip4_is_public(address))
 			continue;
-		if (host_addresses && ip4_set_has(host_addresses, address))
+		if (but_host && find_holder(&court->held, address, tunnel->netns) == HOLDER_HOST)
 			continue;
-		r = add_game_server_ip(tunnel, address);
+		r = add_game_server_ip(court, tunnel, address);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int choose_auto(struct tunnel *tunnel, const struct ip4_set *host_addresses)
+/* Whether one of its public addresses is the host's, or not, and nobody can tell. */
+static bool has_doubtful_address(const struct court *court, const struct tunnel *tunnel)
+{
+	const struct netns_address *addresses;
+	size_t n = tunnel_addresses(tunnel, &addresses);
+
+	for (size_t i = 0; i < n; i++) {
+		struct ip4 address = addresses[i].address;
+		enum holder holder = find_holder(&court->held, address, tunnel->netns);
+
+		if (ip4_is_public(address) &&
+			(holder == HOLDER_OTHER ||
+				(holder == HOLDER_NONE && court->held.incomplete)))
+			return true;
+	}
+	return false;
+}
+
+static int choose_auto(const struct court *court, struct tunnel *tunnel)
 {
 	int r;
 
-	r = add_tunnel_addresses(tunnel, host_addresses);
+	if (has_doubtful_address(court, tunnel)) {
+		tunnel->reason = REASON_ADDRESSES_UNKNOWN;
+		return 0;
+	}
+	r = add_tunnel_addresses(court, tunnel, true);
 	if (r < 0)
 		return r;
-	if (tunnel->n_game_server_ips > 0) {
+	if (has_game_server_ip(tunnel)) {
 		tunnel->address_source = SOURCE_AUTO_TUNNEL_ADDRESS;
 		return 0;
 	}
@@ -233,77 +347,161 @@ static int choose_auto(struct tunnel *tunnel, const struct ip4_set *host_address
 	if (!ip4_is_public(tunnel->link->remote))
 		return 0;
 	tunnel->address_source = SOURCE_AUTO_REMOTE;
-	return add_game_server_ip(tunnel, tunnel->link->remote);
+	return add_game_server_ip(court, tunnel, tunnel->link->remote);
 }
 
-static int choose_addresses(struct tunnel *tunnel, const struct ip4_set *host_addresses)
+static int choose_addresses(const struct court *court, struct tunnel *tunnel)
 {
 	switch (tunnel->policy.address) {
 	case ADDRESS_AUTO:
-		return choose_auto(tunnel, host_addresses);
+		return choose_auto(court, tunnel);
 	case ADDRESS_REMOTE:
 		tunnel->address_source = SOURCE_REMOTE;
-		return add_game_server_ip(tunnel, tunnel->link->remote);
+		return add_game_server_ip(court, tunnel, tunnel->link->remote);
 	case ADDRESS_TUNNEL_ADDRESS:
 		tunnel->address_source = SOURCE_TUNNEL_ADDRESS;
-		return add_tunnel_addresses(tunnel, NULL);
+		return add_tunnel_addresses(court, tunnel, false);
 	case ADDRESS_EXPLICIT:
 		tunnel->address_source = SOURCE_EXPLICIT;
-		return add_game_server_ip(tunnel, tunnel->policy.explicit_address);
+		return add_game_server_ip(court, tunnel, tunnel->policy.explicit_address);
 	}
 	return 0;
 }
 
-static int tunnel_init(struct tunnel *tunnel, const struct netns *netns,
-	const struct ipip_link *link, const struct config *config,
-	const struct ip4_set *host_addresses)
+static enum tunnel_reason view_reason(
+	const struct netns_view *view, const struct config_limits *limits)
+{
+	if (view->n_links > limits->tunnels_per_namespace ||
+		(view->truncated && view->n_links == NETNS_LINKS_MAX))
+		return REASON_TOO_MANY_TUNNELS;
+	if (view->n_addresses > limits->addresses_per_namespace || view->truncated)
+		return REASON_TOO_MANY_ADDRESSES;
+	return REASON_NONE;
+}
+
+bool tunnels_view_counts(const struct netns_view *view, const struct config *config)
+{
+	return view_reason(view, &config->limits) == REASON_NONE;
+}
+
+/* Why nothing in a trusted namespace counts. */
+static enum tunnel_reason netns_reason(const struct court *court, const struct netns *netns)
+{
+	const struct config_limits *limits = &court->config->limits;
+
+	if (court->n_trusted >= limits->namespaces)
+		return REASON_TOO_MANY_NETNS;
+	return view_reason(&netns->view, limits);
+}
+
+static int judge(const struct court *court, struct tunnel *tunnel)
 {
 	int r;
 
+	tunnel->reason = reason_to_skip(tunnel->link);
+	if (tunnel->reason != REASON_NONE)
+		return 0;
+	r = choose_addresses(court, tunnel);
+	if (r < 0 || tunnel->reason != REASON_NONE)
+		return r;
+	if (!has_game_server_ip(tunnel))
+		tunnel->reason = REASON_NO_PUBLIC_ADDRESS;
+	else if (tunnel->n_game_server_ips == 0)
+		tunnel->reason = REASON_NOT_ALLOWED;
+	return 0;
+}
+
+/* The configuration, and then what an operator said since. */
+static struct policy choose_policy(
+	const struct court *court, const struct netns *netns, const struct ipip_link *link)
+{
+	const struct mode_override *override = overrides_find(court->overrides, netns, link);
+	struct policy policy = config_policy(court->config, netns, link);
+
+	if (override) {
+		policy.mode = override->mode;
+		policy.mode_source = MODE_SOURCE_OVERRIDE;
+	}
+	return policy;
+}
+
+/* `reason`: why nothing in its namespace counts. */
+static int add_tunnel(const struct court *court, struct tunnels *tunnels, const struct netns *netns,
+	const struct ipip_link *link, enum tunnel_reason reason)
+{
+	bool trusted = config_trusts(court->config, netns, link);
+	struct tunnel *tunnel;
+	int r;
+
+	/* What would be no tunnel anywhere is none here: every namespace has a tunl0. */
+	if (!trusted)
+		reason = reason_to_skip(link) ?: REASON_UNTRUSTED;
+	if (reason != REASON_NONE && tunnels->n_idle >= TUNNELS_IDLE_MAX) {
+		tunnels->n_unlisted++;
+		return 0;
+	}
+	tunnel = ARRAY_APPEND(tunnels->list, tunnels->n);
+	if (!tunnel)
+		return -ENOMEM;
+	tunnels->n++;
+	tunnels->n_idle += reason != REASON_NONE;
 	*tunnel = (struct tunnel){
 		.netns = netns,
 		.link = link,
-		.policy = config_policy(config, netns, link),
-		.reason = reason_to_skip(link),
+		.policy = choose_policy(court, netns, link),
+		.reason = reason,
 		.rival = SIZE_MAX,
 	};
-	if (tunnel->reason == REASON_NONE) {
-		r = choose_addresses(tunnel, host_addresses);
+	if (reason == REASON_NONE) {
+		r = judge(court, tunnel);
 		if (r < 0)
 			return r;
-		if (tunnel->n_game_server_ips == 0)
-			tunnel->reason = REASON_NO_PUBLIC_ADDRESS;
 	}
 	if (tunnel->reason != REASON_NONE)
 		tunnel->state = TUNNEL_SKIPPED;
 	return 0;
 }
 
-int tunnels_make(const struct snapshot *snapshot, const struct config *config, struct tunnels *ret)
+static int add_netns(struct court *court, struct tunnels *tunnels, const struct netns *netns)
 {
-	_cleanup_(ip4_set_done) struct ip4_set host_addresses = { 0 };
+	enum tunnel_reason reason = netns_reason(court, netns);
+	const struct netns_view *view = &netns->view;
+	int r;
+
+	for (size_t i = 0; i < view->n_links; i++) {
+		r = add_tunnel(court, tunnels, netns, &view->links[i], reason);
+		if (r < 0)
+			return r;
+	}
+	court->n_trusted += config_trusts(court->config, netns, NULL);
+	return 0;
+}
+
+int tunnels_make(const struct snapshot *snapshot, const struct config *config,
+	const struct overrides *overrides, struct tunnels *ret)
+{
+	struct court court = { .config = config, .overrides = overrides };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
 	int r;
 
-	r = collect_host_addresses(snapshot, &host_addresses);
+	r = collect_held(snapshot, config, &court.held);
+	for (size_t i = 0; r == 0 && i < snapshot->n_netns; i++)
+		r = add_netns(&court, &tunnels, &snapshot->netns[i]);
+	held_set_done(&court.held);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < snapshot->n_netns; i++) {
-		const struct netns *netns = &snapshot->netns[i];
-
-		for (size_t j = 0; j < netns->view.n_links; j++) {
-			struct tunnel *tunnel = ARRAY_APPEND(tunnels.list, tunnels.n);
-
-			if (!tunnel)
-				return -ENOMEM;
-			tunnels.n++;
-			r = tunnel_init(
-				tunnel, netns, &netns->view.links[j], config, &host_addresses);
-			if (r < 0)
-				return r;
-		}
-	}
 	*ret = tunnels;
 	tunnels = (struct tunnels){ 0 };
 	return 0;
+}
+
+bool tunnels_are_known(const struct snapshot *snapshot, const struct config *config)
+{
+	for (size_t i = 0; i < snapshot->n_netns; i++) {
+		const struct netns *netns = &snapshot->netns[i];
+
+		if (!netns->has_view && config_may_trust(config, netns))
+			return false;
+	}
+	return snapshot->complete;
 }

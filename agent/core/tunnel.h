@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "agent/core/config.h"
+#include "agent/core/override.h"
 #include "agent/core/snapshot.h"
 
 /* What became of a tunnel, in the order of the sequence that decides. */
@@ -27,8 +28,15 @@ enum tunnel_reason {
 	REASON_NOT_IPIP,          /* mode mplsip */
 	REASON_REMOTE_FORBIDDEN,  /* a remote that is no unicast address */
 	REASON_NO_PUBLIC_ADDRESS, /* nothing that a client could know it by */
+	REASON_UNTRUSTED,         /* nobody vouches for its namespace */
+	REASON_TOO_MANY_NETNS,    /* its namespace is beyond a limit of the configuration */
+	REASON_TOO_MANY_TUNNELS,
+	REASON_TOO_MANY_ADDRESSES,
+	REASON_ADDRESSES_UNKNOWN, /* whether its public address is the host's own cannot be told */
+	/* skipped, or, when only some of its addresses are refused, conflict */
+	REASON_NOT_ALLOWED, /* allowed_game_server_ips lacks its game server IP */
 	/* conflict */
-	REASON_ADDRESS_CLAIMED, /* an older namespace holds the game server IP */
+	REASON_ADDRESS_CLAIMED, /* another namespace held the game server IP first */
 	REASON_AMBIGUOUS,       /* same remote and same inner source as the rival */
 	REASON_NO_INNER_SOURCE, /* shares its remote and has no address to tell it apart */
 	REASON_COUNT,
@@ -54,16 +62,40 @@ struct tunnel {
 	enum address_source address_source;
 	struct ip4 *game_server_ips; /* sorted; more than one only with tunnel addresses */
 	size_t n_game_server_ips;
+	struct ip4 *refused_ips; /* sorted; chosen likewise, and not allowed */
+	size_t n_refused_ips;
 };
+
+/*
+ * Tunnels of namespaces that contribute nothing are listed up to this number: they show why, and their
+ * owners shall not fill the memory with them.
+ */
+#define TUNNELS_IDLE_MAX 4096
 
 struct tunnels {
 	struct tunnel *list; /* by age of the namespace, then ifindex */
 	size_t n;
+	size_t n_idle;     /* of these, tunnels of namespaces that contribute nothing */
+	size_t n_unlisted; /* further such tunnels */
 };
 
-/* Finds the tunnels and chooses their addresses. 0 or -ENOMEM. */
-int tunnels_make(const struct snapshot *snapshot, const struct config *config, struct tunnels *ret);
+/*
+ * Finds the tunnels and chooses their addresses. What an untrusted namespace holds changes nothing for
+ * anybody else. `overrides`: NULL means none. 0 or -ENOMEM.
+ */
+int tunnels_make(const struct snapshot *snapshot, const struct config *config,
+	const struct overrides *overrides, struct tunnels *ret);
 void tunnels_done(struct tunnels *tunnels);
+
+/*
+ * Whether the tunnels of all namespaces that may contribute are known. If not, what seems superfluous
+ * may be that of a namespace nobody has read yet. One that contributes nothing need not be known: its
+ * owner could keep it unread for ever.
+ */
+bool tunnels_are_known(const struct snapshot *snapshot, const struct config *config);
+
+/* Whether what was read in a namespace can count at all: it is within the limits. */
+bool tunnels_view_counts(const struct netns_view *view, const struct config *config);
 
 /* Calls for each address of the tunnel's device; the range is [*first, *first + n). */
 size_t tunnel_addresses(const struct tunnel *tunnel, const struct netns_address **ret_first);

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/core/override.h"
+#include "agent/core/status.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+
+#define TEXT_VERSION 1
+
+void overrides_done(struct overrides *overrides)
+{
+	for (size_t i = 0; i < overrides->n; i++)
+		free(overrides->list[i].netns);
+	free(overrides->list);
+	*overrides = (struct overrides){ 0 };
+}
+
+static int compare(const struct mode_override *override, const char *netns, const char *ifname)
+{
+	int order = strcmp(override->netns, netns);
+
+	return order != 0 ? order : strcmp(override->ifname, ifname);
+}
+
+/* Where it is, or where it would be. */
+static size_t place_of(const struct overrides *overrides, const char *netns, const char *ifname)
+{
+	size_t low = 0, high = overrides->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare(&overrides->list[middle], netns, ifname) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static struct mode_override *find(
+	const struct overrides *overrides, const char *netns, const char *ifname)
+{
+	size_t i = place_of(overrides, netns, ifname);
+
+	if (i < overrides->n && compare(&overrides->list[i], netns, ifname) == 0)
+		return &overrides->list[i];
+	return NULL;
+}
+
+static int insert(
+	struct overrides *overrides, const char *netns, const char *ifname, size_t *ret_place)
+{
+	size_t i = place_of(overrides, netns, ifname);
+	_cleanup_free_ char *copy = strdup(netns);
+	struct mode_override *list;
+
+	if (overrides->n >= OVERRIDES_MAX)
+		return -E2BIG;
+	if (!copy || !ARRAY_APPEND(overrides->list, overrides->n))
+		return -ENOMEM;
+	list = overrides->list;
+	memmove(&list[i + 1], &list[i], (overrides->n - i) * sizeof(*list));
+	list[i] = (struct mode_override){ .netns = TAKE_PTR(copy) };
+	memcpy(list[i].ifname, ifname, strlen(ifname) + 1);
+	overrides->n++;
+	*ret_place = i;
+	return 0;
+}
+
+int overrides_set(struct overrides *overrides, const char *netns, const char *ifname,
+	enum maps_mode mode, bool until_reload)
+{
+	struct mode_override *override;
+	size_t place;
+	int r;
+
+	if (!netns[0] || strlen(netns) > OVERRIDE_NAME_MAX || !ifname[0] ||
+		strlen(ifname) >= IFNAMSIZ)
+		return -EINVAL;
+	override = find(overrides, netns, ifname);
+	if (!override) {
+		r = insert(overrides, netns, ifname, &place);
+		if (r < 0)
+			return r;
+		override = &overrides->list[place];
+	}
+	override->mode = mode;
+	override->until_reload = until_reload;
+	return 0;
+}
+
+static void remove_at(struct overrides *overrides, size_t i)
+{
+	free(overrides->list[i].netns);
+	overrides->n--;
+	memmove(&overrides->list[i], &overrides->list[i + 1],
+		(overrides->n - i) * sizeof(*overrides->list));
+}
+
+bool overrides_remove(struct overrides *overrides, const char *netns, const char *ifname)
+{
+	struct mode_override *override = find(overrides, netns, ifname);
+
+	if (override)
+		remove_at(overrides, (size_t)(override - overrides->list));
+	return override != NULL;
+}
+
+void overrides_drop_until_reload(struct overrides *overrides)
+{
+	for (size_t i = overrides->n; i-- > 0;)
+		if (overrides->list[i].until_reload)
+			remove_at(overrides, i);
+}
+
+int overrides_copy(const struct overrides *overrides, struct overrides *ret)
+{
+	_cleanup_(overrides_done) struct overrides copy = { 0 };
+
+	for (size_t i = 0; i < overrides->n; i++) {
+		const struct mode_override *from = &overrides->list[i];
+		int r = overrides_set(
+			&copy, from->netns, from->ifname, from->mode, from->until_reload);
+
+		if (r < 0)
+			return r;
+	}
+	*ret = copy;
+	copy = (struct overrides){ 0 };
+	return 0;
+}
+
+bool override_is_about(const char *name, const struct netns *netns)
+{
+	for (size_t i = 0; i < netns->n_names; i++)
+		if (strcmp(netns->names[i], name) == 0)
+			return true;
+	return strcmp(netns_label(netns), name) == 0;
+}
+
+const struct mode_override *overrides_find(
+	const struct overrides *overrides, const struct netns *netns, const struct ipip_link *link)
+{
+	const struct mode_override *override;
+
+	if (!overrides || overrides->n == 0)
+		return NULL;
+	for (size_t i = 0; i < netns->n_names; i++) {
+		override = find(overrides, netns->names[i], link->name);
+		if (override)
+			return override;
+	}
+	return find(overrides, netns_label(netns), link->name);
+}
+
+json_t *overrides_json(const struct overrides *overrides)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; array && overrides && i < overrides->n; i++) {
+		const struct mode_override *override = &overrides->list[i];
+
+		(void)json_array_append_new(array,
+			json_pack("{s:o, s:o, s:s, s:b}", "netns", status_text(override->netns),
+				"ifname", status_text(override->ifname), "mode",
+				maps_mode_name(override->mode), "until_reload",
+				override->until_reload));
+	}
+	return array;
+}
+
+char *overrides_text(const struct overrides *overrides)
+{
+	json_auto_t *document = json_pack(
+		"{s:i, s:o}", "version", TEXT_VERSION, "overrides", overrides_json(overrides));
+
+	return document ? json_dumps(document, JSON_INDENT(1)) : NULL;
+}
+
+static int parse_one(json_t *item, struct overrides *overrides)
+{
+	const char *netns, *ifname, *name;
+	enum maps_mode mode;
+	int until_reload;
+	int r;
+
+	if (json_unpack(item, "{s:s, s:s, s:s, s:b}", "netns", &netns, "ifname", &ifname, "mode",
+		    &name, "until_reload", &until_reload) < 0 ||
+		maps_mode_parse(name, &mode) < 0)
+		return -EBADMSG;
+	r = overrides_set(overrides, netns, ifname, mode, until_reload);
+	return r == -EINVAL || r == -E2BIG ? -EBADMSG : r;
+}
+
+int overrides_parse(const char *text, size_t size, struct overrides *ret)
+{
+	_cleanup_(overrides_done) struct overrides overrides = { 0 };
+	json_auto_t *document = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+	json_t *list = json_object_get(document, "overrides"), *item;
+	size_t i;
+
+	if (json_integer_value(json_object_get(document, "version")) != TEXT_VERSION ||
+		!json_is_array(list))
+		return -EBADMSG;
+	json_array_foreach(list, i, item)
+	{
+		int r = parse_one(item, &overrides);
+
+		if (r < 0)
+			return r;
+	}
+	*ret = overrides;
+	overrides = (struct overrides){ 0 };
+	return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * Modes that an operator gave single tunnels at run time: they win over the configuration until taken
+ * back. Known by name, so that one holds for a tunnel that goes and comes back. Pure.
+ */
+
+#include <jansson.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/core/config.h"
+
+#define OVERRIDES_MAX 4096
+#define OVERRIDE_NAME_MAX 255                /* of a namespace: a file name, or a label */
+#define OVERRIDES_SIZE_MAX (4 * 1024 * 1024) /* bytes of text */
+
+struct mode_override {
+	char *netns; /* one of the names of the namespace, or what status calls it */
+	char ifname[IFNAMSIZ];
+	enum maps_mode mode;
+	bool until_reload; /* a reload of the configuration takes it back */
+};
+
+struct overrides {
+	struct mode_override *list; /* by netns, then ifname */
+	size_t n;
+};
+
+void overrides_done(struct overrides *overrides);
+
+/* 0; -E2BIG: there are too many; -EINVAL: a name that nothing can have; -ENOMEM. */
+int overrides_set(struct overrides *overrides, const char *netns, const char *ifname,
+	enum maps_mode mode, bool until_reload);
+/* Whether there was one. */
+bool overrides_remove(struct overrides *overrides, const char *netns, const char *ifname);
+/* Those that a reload takes back. */
+void overrides_drop_until_reload(struct overrides *overrides);
+int overrides_copy(const struct overrides *overrides, struct overrides *ret);
+
+/* The override of a tunnel; NULL: there is none, or there are no overrides at all (NULL). */
+const struct mode_override *overrides_find(
+	const struct overrides *overrides, const struct netns *netns, const struct ipip_link *link);
+
+/* Whether somebody means this namespace when saying `name`. */
+bool override_is_about(const char *name, const struct netns *netns);
+
+/* As status shows them: an array; NULL: no memory. */
+json_t *overrides_json(const struct overrides *overrides);
+
+/*
+ * From and to the text that a later agent reads, to whom until_reload means nothing else. 0, -ENOMEM,
+ * or -EBADMSG: not such a text. overrides_text() returns the caller's, or NULL.
+ */
+char *overrides_text(const struct overrides *overrides);
+int overrides_parse(const char *text, size_t size, struct overrides *ret);
