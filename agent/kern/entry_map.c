@@ -2,6 +2,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,64 +22,127 @@ void entry_maps_done(struct entry_maps *maps)
 	*maps = ENTRY_MAPS_NONE;
 }
 
-static int open_map(const char *path, bool read_only, uint32_t type, uint32_t key_size,
-	uint32_t value_size, int *ret_fd, uint32_t *ret_max)
-{
-	LIBBPF_OPTS(bpf_obj_get_opts, options, .file_flags = read_only ? BPF_F_RDONLY : 0);
-	_cleanup_close_ int fd = -1;
-	struct bpf_map_info info = { 0 };
-	uint32_t size = sizeof(info);
+struct map_spec {
+	const char *name;
+	uint32_t type, key_size, value_size;
+};
 
-	fd = bpf_obj_get_opts(path, &options);
-	if (fd < 0)
-		return -errno;
-	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
-		return -errno;
-	if (info.type != type || info.key_size != key_size || info.value_size != value_size)
+enum map_index {
+	MAP_REMOTES,
+	MAP_SOURCES,
+	MAP_SERVER_PORTS,
+	MAP_EXEMPT_CLIENTS,
+	MAP_COUNTERS,
+	MAP_KEPT,
+};
+
+static const struct map_spec specs[] = {
+	[MAP_REMOTES] = { "remotes", BPF_MAP_TYPE_HASH, sizeof(struct maps_remote_key),
+		sizeof(struct maps_entry) },
+	[MAP_SOURCES] = { "sources", BPF_MAP_TYPE_HASH, sizeof(struct maps_source_key),
+		sizeof(struct maps_entry) },
+	[MAP_SERVER_PORTS] = { "server_ports", BPF_MAP_TYPE_HASH, sizeof(uint32_t),
+		sizeof(struct maps_server_ports) },
+	[MAP_EXEMPT_CLIENTS] = { "exempt_clients", BPF_MAP_TYPE_LPM_TRIE,
+		sizeof(struct maps_client_key), sizeof(uint8_t) },
+	[MAP_COUNTERS] = { "counters", BPF_MAP_TYPE_PERCPU_ARRAY, sizeof(uint32_t),
+		sizeof(struct maps_direct_counters) },
+	[MAP_KEPT] = { "kept", BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
+		sizeof(struct maps_kept_counters) },
+};
+
+static int map_info(int fd, struct bpf_map_info *ret)
+{
+	uint32_t size = sizeof(*ret);
+
+	*ret = (struct bpf_map_info){ 0 };
+	return bpf_obj_get_info_by_fd(fd, ret, &size) < 0 ? -errno : 0;
+}
+
+static bool fits(const struct map_spec *spec, const struct bpf_map_info *info)
+{
+	return info->type == spec->type && info->key_size == spec->key_size &&
+	       info->value_size == spec->value_size;
+}
+
+static int open_map(const char *directory, const struct map_spec *spec, bool read_only, int *ret_fd,
+	uint32_t *ret_max)
+{
+	_cleanup_close_ int fd = -1;
+	struct bpf_map_info info;
+	char path[PIN_PATH_MAX];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", directory, spec->name);
+	r = pin_open(path, PIN_OBJECT_MAP, read_only, &fd);
+	if (r == 0)
+		r = map_info(fd, &info);
+	if (r < 0)
+		return r == -EMEDIUMTYPE ? -EINVAL : r;
+	if (!fits(spec, &info))
 		return -EINVAL;
 	*ret_max = info.max_entries;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
 
-int entry_maps_open(bool read_only, struct entry_maps *ret)
+int entry_maps_open(const char *directory, bool read_only, struct entry_maps *ret)
 {
 	_cleanup_(entry_maps_done) struct entry_maps maps = ENTRY_MAPS_NONE;
-	uint32_t max_sources, max_kept, unused;
-	int r;
+	int *const fds[ELEMENTS_OF(specs)] = {
+		[MAP_REMOTES] = &maps.remotes,
+		[MAP_SOURCES] = &maps.sources,
+		[MAP_SERVER_PORTS] = &maps.server_ports,
+		[MAP_EXEMPT_CLIENTS] = &maps.exempt_clients,
+		[MAP_COUNTERS] = &maps.counters,
+		[MAP_KEPT] = &maps.kept,
+	};
+	uint32_t max[ELEMENTS_OF(specs)];
 
-	r = open_map(PINS_MAPS_DIR "/remotes", read_only, BPF_MAP_TYPE_HASH,
-		sizeof(struct maps_remote_key), sizeof(struct maps_entry), &maps.remotes,
-		&maps.max_rows);
-	if (r < 0)
-		return r;
-	r = open_map(PINS_MAPS_DIR "/sources", read_only, BPF_MAP_TYPE_HASH,
-		sizeof(struct maps_source_key), sizeof(struct maps_entry), &maps.sources,
-		&max_sources);
-	if (r < 0)
-		return r;
-	r = open_map(PINS_MAPS_DIR "/server_ports", read_only, BPF_MAP_TYPE_HASH, sizeof(uint32_t),
-		sizeof(struct maps_server_ports), &maps.server_ports, &unused);
-	if (r < 0)
-		return r;
-	r = open_map(PINS_MAPS_DIR "/exempt_clients", read_only, BPF_MAP_TYPE_LPM_TRIE,
-		sizeof(struct maps_client_key), sizeof(uint8_t), &maps.exempt_clients, &unused);
-	if (r < 0)
-		return r;
-	r = open_map(PINS_MAPS_DIR "/counters", read_only, BPF_MAP_TYPE_PERCPU_ARRAY,
-		sizeof(uint32_t), sizeof(struct maps_direct_counters), &maps.counters,
-		&maps.n_slots);
-	if (r < 0)
-		return r;
-	r = open_map(PINS_MAPS_DIR "/kept", read_only, BPF_MAP_TYPE_ARRAY, sizeof(uint32_t),
-		sizeof(struct maps_kept_counters), &maps.kept, &max_kept);
-	if (r < 0)
-		return r;
-	if (max_sources != maps.max_rows || max_kept != maps.n_slots)
+	for (size_t i = 0; i < ELEMENTS_OF(specs); i++) {
+		int r = open_map(directory, &specs[i], read_only, fds[i], &max[i]);
+
+		if (r < 0)
+			return r;
+	}
+	if (max[MAP_SOURCES] != max[MAP_REMOTES] || max[MAP_KEPT] != max[MAP_COUNTERS])
 		return -EINVAL;
+	maps.max_rows = max[MAP_REMOTES];
+	maps.n_slots = max[MAP_COUNTERS];
 	*ret = maps;
 	maps = ENTRY_MAPS_NONE;
 	return 0;
+}
+
+static int check_map(const char *directory, const struct map_spec *spec, struct pin_problem *ret)
+{
+	_cleanup_close_ int fd = -1;
+	struct bpf_map_info info;
+	char path[PIN_PATH_MAX];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", directory, spec->name);
+	r = pin_check(path, PIN_OBJECT_MAP, ret);
+	if (r == 0)
+		r = pin_open(path, PIN_OBJECT_MAP, true, &fd);
+	if (r == 0)
+		r = map_info(fd, &info);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (fits(spec, &info))
+		return 0;
+	return pin_problem(ret, path,
+		"it is a map of type %u, key size %u, value size %u, not %u, %u, %u", info.type,
+		info.key_size, info.value_size, spec->type, spec->key_size, spec->value_size);
+}
+
+int entry_maps_check(const char *directory, struct pin_problem *ret)
+{
+	int r = pin_check_directory(directory, ret);
+
+	for (size_t i = 0; r == 0 && i < ELEMENTS_OF(specs); i++)
+		r = check_map(directory, &specs[i], ret);
+	return r;
 }
 
 union row_key {
@@ -181,9 +245,9 @@ int entry_maps_read(const struct entry_maps *maps, struct rows *ret)
 	return 0;
 }
 
-static int zero_slot(const struct entry_maps *maps, uint32_t slot)
+int entry_maps_set_count(
+	const struct entry_maps *maps, uint32_t slot, const struct slot_counters *counters)
 {
-	static const struct maps_kept_counters no_kept;
 	_cleanup_free_ struct maps_direct_counters *values = NULL;
 	int n_cpus = libbpf_num_possible_cpus();
 
@@ -192,10 +256,18 @@ static int zero_slot(const struct entry_maps *maps, uint32_t slot)
 	values = calloc((size_t)n_cpus, sizeof(*values));
 	if (!values)
 		return -ENOMEM;
+	values[0] = counters->direct; /* read, those of all CPUs are added up */
 	if (bpf_map_update_elem(maps->counters, &slot, values, BPF_ANY) < 0 ||
-		bpf_map_update_elem(maps->kept, &slot, &no_kept, BPF_ANY) < 0)
+		bpf_map_update_elem(maps->kept, &slot, &counters->kept, BPF_ANY) < 0)
 		return -errno;
 	return 0;
+}
+
+static int zero_slot(const struct entry_maps *maps, uint32_t slot)
+{
+	static const struct slot_counters none;
+
+	return entry_maps_set_count(maps, slot, &none);
 }
 
 /* The ports are there before the row that needs them, and go after it. */
@@ -228,18 +300,26 @@ static int remove_row(const struct entry_maps *maps, const struct row *row)
 
 int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op)
 {
-	int r;
+	int r = -EINVAL;
 
+	/* The front never has what the map has not: it is left first and entered last. */
+	if (op->row.map == ROW_REMOTES && op->verb != PLAN_ADD)
+		front_remove(&maps->front, op->row.remote);
 	switch (op->verb) {
 	case PLAN_ADD:
 		r = zero_slot(maps, op->row.entry.slot);
-		return r < 0 ? r : upsert(maps, &op->row);
+		if (r == 0)
+			r = upsert(maps, &op->row);
+		break;
 	case PLAN_CHANGE:
-		return upsert(maps, &op->row);
+		r = upsert(maps, &op->row);
+		break;
 	case PLAN_REMOVE:
 		return remove_row(maps, &op->row);
 	}
-	return -EINVAL;
+	if (r == 0)
+		front_put(&maps->front, &op->row);
+	return r;
 }
 
 static bool has_client(

@@ -9,24 +9,33 @@
 #include <stdint.h>
 
 #include "agent/core/desired.h"
+#include "agent/core/front.h"
 #include "agent/core/plan.h"
 #include "agent/core/status.h"
+#include "agent/kern/pins.h"
 #include "schema/maps.h"
 
 struct entry_maps {
 	int remotes, sources, server_ports, exempt_clients, counters, kept; /* fds, owned */
-	uint32_t max_rows; /* of each of remotes and sources */
-	uint32_t n_slots;  /* of counters and kept */
+	uint32_t max_rows;  /* of each of remotes and sources */
+	uint32_t n_slots;   /* of counters and kept */
+	struct front front; /* kept in step, where the caller sets one */
 };
 
-#define ENTRY_MAPS_NONE ((struct entry_maps){ -1, -1, -1, -1, -1, -1, 0, 0 })
+#define ENTRY_MAPS_NONE ((struct entry_maps){ -1, -1, -1, -1, -1, -1, 0, 0, { NULL, 0 } })
 
 /*
- * Opens the pins. Read-only works for who may only read them (BPF_F_RDONLY). -ENOENT: there are none;
+ * Opens the pins in `directory`. Read-only works for who may only read them (BPF_F_RDONLY). -ENOENT: there are none;
  * -EPERM or -EACCES: not allowed; -EINVAL: they are not what this ABI pins.
  */
-int entry_maps_open(bool read_only, struct entry_maps *ret);
+int entry_maps_open(const char *directory, bool read_only, struct entry_maps *ret);
 void entry_maps_done(struct entry_maps *maps);
+
+/*
+ * Whether what is pinned there is ours to use: whose it is, and what. 0, also where there is nothing;
+ * -EUCLEAN: no, and why; or -errno.
+ */
+int entry_maps_check(const char *directory, struct pin_problem *ret);
 
 /* All rows of both maps, sorted by row_compare(), each once; the caller's. */
 int entry_maps_read(const struct entry_maps *maps, struct rows *ret);
@@ -43,5 +52,9 @@ int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op);
  */
 int entry_maps_set_clients(
 	const struct entry_maps *maps, const struct ip4_prefix *prefixes, size_t n, bool only_add);
+
+/* Writes counters of a slot that no program counts in yet. */
+int entry_maps_set_count(
+	const struct entry_maps *maps, uint32_t slot, const struct slot_counters *counters);
 
 int entry_maps_count(const struct entry_maps *maps, uint32_t slot, struct slot_counters *ret);

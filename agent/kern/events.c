@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "agent/core/snapshot.h"
 #include "agent/kern/events.h"
+#include "agent/kern/nl_decode.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
@@ -16,14 +18,29 @@
  */
 #define RECEIVE_BUFFER_DEFAULT (8 * 1024 * 1024)
 #define MESSAGE_MAX 65536
+/* Who is flooded like that does something else in between. */
+#define OVERRUNS_MAX 16
 
-int events_open(int receive_buffer, int *ret_fd)
+static int subscribe(int fd, enum events_scope scope)
 {
-	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_NSID,
-		RTNLGRP_IPV4_ROUTE };
+	static const int all[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_NSID };
+	static const int own[] = { RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_NEIGH,
+		RTNLGRP_TC };
+	const int *groups = scope == EVENTS_ALL_NETNS ? all : own;
+	size_t n = scope == EVENTS_ALL_NETNS ? ELEMENTS_OF(all) : ELEMENTS_OF(own);
+
+	for (size_t i = 0; i < n; i++)
+		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
+			    sizeof(groups[i])) < 0)
+			return -errno;
+	return 0;
+}
+
+int events_open(enum events_scope scope, int receive_buffer, int *ret_fd)
+{
 	const struct sockaddr_nl any = { .nl_family = AF_NETLINK };
 	_cleanup_close_ int fd = -1;
-	int on = 1, size = receive_buffer > 0 ? receive_buffer : RECEIVE_BUFFER_DEFAULT;
+	int on = 1, size = receive_buffer > 0 ? receive_buffer : RECEIVE_BUFFER_DEFAULT, r;
 
 	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
 	if (fd < 0)
@@ -31,15 +48,15 @@ int events_open(int receive_buffer, int *ret_fd)
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0 &&
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)) < 0)
 		return -errno;
-	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
+	if (scope == EVENTS_ALL_NETNS &&
+		setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
 		return -errno;
 	/* Without a port id of its own it would pass for the sender, the kernel, and hear nothing. */
 	if (bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0)
 		return -errno;
-	for (size_t i = 0; i < ELEMENTS_OF(groups); i++)
-		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
-			    sizeof(groups[i])) < 0)
-			return -errno;
+	r = subscribe(fd, scope);
+	if (r < 0)
+		return r;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -59,15 +76,46 @@ static int32_t nsid_of(struct msghdr *message)
 	return NSID_OWN;
 }
 
-static void ring_for(int type, int32_t nsid, bell_fn *ring, void *userdata)
+/* Which neighbour a message is about. */
+static bool find_neighbour(struct nlmsghdr *message, struct bell *bell)
 {
-	struct bell bell = { .nsid = nsid };
+	const struct ndmsg *header = NLMSG_DATA(message);
+	struct rtattr *attribute = (struct rtattr *)((char *)header + NLMSG_ALIGN(sizeof(*header)));
+	int left = (int)NLMSG_PAYLOAD(message, sizeof(*header));
 
-	switch (type) {
+	if (message->nlmsg_len < NLMSG_LENGTH(sizeof(*header)) || header->ndm_family != AF_INET)
+		return false;
+	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+		if (attribute->rta_type != NDA_DST || RTA_PAYLOAD(attribute) < sizeof(struct ip4))
+			continue;
+		bell->neighbour_ifindex = (uint32_t)header->ndm_ifindex;
+		memcpy(&bell->neighbour, RTA_DATA(attribute), sizeof(bell->neighbour));
+		return true;
+	}
+	return false;
+}
+
+static bool find_tc(struct nlmsghdr *message, struct bell *bell)
+{
+	const struct tcmsg *header = NLMSG_DATA(message);
+
+	if (message->nlmsg_len < NLMSG_LENGTH(sizeof(*header)) || header->tcm_ifindex <= 0)
+		return false;
+	bell->tc_ifindex = (uint32_t)header->tcm_ifindex;
+	return true;
+}
+
+static void ring_for(struct nlmsghdr *message, int32_t nsid, bell_fn *ring, void *userdata)
+{
+	struct bell bell = { .nsid = nsid, .changed_nsid = NSID_NONE };
+	bool known;
+
+	switch (message->nlmsg_type) {
 	case RTM_NEWLINK:
 	case RTM_DELLINK:
 		bell.netns_changed = true;
 		bell.routes_changed = nsid == NSID_OWN;
+		bell.veth_changed = nsid == NSID_OWN && nl_is_veth(message);
 		break;
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
@@ -75,20 +123,42 @@ static void ring_for(int type, int32_t nsid, bell_fn *ring, void *userdata)
 		break;
 	case RTM_NEWNSID:
 	case RTM_DELNSID:
-		bell.nsids_changed = nsid == NSID_OWN;
+		known = nl_decode_nsid(message, &bell.changed_nsid) == 0;
+		bell.nsid_given = known && nsid == NSID_OWN && message->nlmsg_type == RTM_NEWNSID;
+		bell.nsid_taken = known && nsid == NSID_OWN && message->nlmsg_type == RTM_DELNSID;
 		break;
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
-		bell.routes_changed = nsid == NSID_OWN;
+	case RTM_NEWRULE:
+	case RTM_DELRULE:
+		bell.routes_changed = true;
+		break;
+	case RTM_NEWNEIGH:
+	case RTM_DELNEIGH:
+		bell.neighbour_changed = find_neighbour(message, &bell);
+		break;
+	case RTM_DELQDISC:
+	case RTM_NEWTFILTER: /* in place of ours */
+	case RTM_DELTFILTER:
+		bell.tc_changed = find_tc(message, &bell);
 		break;
 	default:
 		break;
 	}
-	if (bell.netns_changed || bell.nsids_changed || bell.routes_changed)
+	if (bell.netns_changed || bell.nsid_given || bell.nsid_taken || bell.routes_changed ||
+		bell.neighbour_changed || bell.tc_changed)
 		ring(&bell, userdata);
 }
 
-static int read_one(int fd, bell_fn *ring, void *userdata)
+void events_decode(void *buffer, size_t size, int32_t nsid, bell_fn *ring, void *userdata)
+{
+	ssize_t left = (ssize_t)size;
+
+	for (struct nlmsghdr *h = buffer; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left))
+		ring_for(h, nsid, ring, userdata);
+}
+
+static int read_one(int fd, int32_t own_nsid, bell_fn *ring, void *userdata)
 {
 	static _Alignas(struct nlmsghdr) char buffer[MESSAGE_MAX];
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int32_t)) + CMSG_SPACE(64)];
@@ -107,27 +177,31 @@ static int read_one(int fd, bell_fn *ring, void *userdata)
 		return -errno;
 	if (from.nl_pid != 0) /* only the kernel may ring */
 		return 0;
-	if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+	/* Nor is any of theirs empty: what they said is lost. */
+	if ((size_t)n < sizeof(struct nlmsghdr) || message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		return -ENOBUFS;
 	nsid = nsid_of(&message);
-	for (struct nlmsghdr *h = (struct nlmsghdr *)buffer; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n))
-		ring_for(h->nlmsg_type, nsid, ring, userdata);
+	if (nsid == own_nsid)
+		nsid = NSID_OWN;
+	events_decode(buffer, (size_t)n, nsid, ring, userdata);
 	return 0;
 }
 
-int events_read(int fd, bell_fn *ring, void *userdata)
+int events_read(int fd, int32_t own_nsid, bell_fn *ring, void *userdata)
 {
-	for (;;) {
-		int r = read_one(fd, ring, userdata);
+	for (int overruns = 0; overruns < OVERRUNS_MAX;) {
+		int r = read_one(fd, own_nsid, ring, userdata);
 
-		if (r == -EAGAIN)
+		if (r == -EAGAIN || r == -EINTR) /* the socket stays readable, if it was */
 			return 0;
-		if (r == -ENOBUFS) {
+		if (r == -ENOBUFS || r == -ENOMEM) {
 			struct bell bell = { .nsid = NSID_OWN, .overrun = true };
 
 			ring(&bell, userdata);
-		} else if (r < 0 && r != -EINTR) {
+			overruns++;
+		} else if (r < 0) {
 			return r;
 		}
 	}
+	return 0;
 }

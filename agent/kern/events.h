@@ -1,30 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * One netlink socket that hears links, IPv4 addresses and nsids of every namespace that has an nsid,
- * and routes and neighbours of the agent's own. Its messages are bells: they say where to look, never
+ * Two netlink sockets. One hears links, IPv4 addresses and nsids of every namespace that has an nsid.
+ * The other hears what matters in the agent's own only (routes, rules, neighbours, qdiscs and filters),
+ * for of these hundreds of namespaces would send far more than is wanted, and a socket cannot ask
+ * for some groups of all and some groups of one. Their messages are bells: they say where to look, never
  * what is there.
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "agent/core/ip4.h"
 
 /* What rang. */
 struct bell {
-	int32_t nsid;        /* the namespace, NSID_OWN for the agent's */
-	bool netns_changed;  /* a link or an address in it */
-	bool nsids_changed;  /* a namespace got or lost its nsid */
-	bool routes_changed; /* a route or a link of the agent's own namespace */
-	bool overrun;        /* messages were lost: everything may have changed */
+	int32_t nsid;       /* the namespace, NSID_OWN for the agent's */
+	bool netns_changed; /* a link or an address in it */
+	bool veth_changed;  /* a veth of the agent's: perhaps somebody moves in somewhere */
+	bool nsid_given;    /* a namespace got the number `changed_nsid` … */
+	bool nsid_taken;    /* … or lost it, with its life: the next one may get it at once */
+	int32_t changed_nsid;
+	bool routes_changed; /* a route, rule or link of the agent's own namespace */
+	bool tc_changed;     /* a qdisc or filter of `tc_ifindex`, in the agent's own */
+	uint32_t tc_ifindex;
+	bool neighbour_changed; /* the entry of this neighbour */
+	uint32_t neighbour_ifindex;
+	struct ip4 neighbour;
+	bool overrun; /* messages were lost: everything may have changed */
 };
 
 typedef void bell_fn(const struct bell *bell, void *userdata);
+
+enum events_scope {
+	EVENTS_ALL_NETNS, /* links, addresses, nsids */
+	EVENTS_OWN_NETNS, /* routes, rules, neighbours, qdiscs and filters */
+};
 
 /*
  * Opens and subscribes. 0 or -errno; -EPERM: NETLINK_LISTEN_ALL_NSID needs CAP_NET_BROADCAST.
  * `receive_buffer`: bytes, 0 for the default.
  */
-int events_open(int receive_buffer, int *ret_fd);
+int events_open(enum events_scope scope, int receive_buffer, int *ret_fd);
 
-/* Reads until nothing is left, calling `ring` for each. 0 or -errno. */
-int events_read(int fd, bell_fn *ring, void *userdata);
+/*
+ * Reads until nothing is left, calling `ring` for each. `own_nsid`: the number that the agent's namespace
+ * has in itself, if somebody gave it one (NSID_NONE: nobody did); its messages then carry it.
+ * 0 or -errno.
+ */
+int events_read(int fd, int32_t own_nsid, bell_fn *ring, void *userdata);
+
+/*
+ * The same for what one datagram brought: any bytes, aligned as a struct nlmsghdr. `nsid`: the namespace
+ * that they are about.
+ */
+void events_decode(void *buffer, size_t size, int32_t nsid, bell_fn *ring, void *userdata);

@@ -5,32 +5,37 @@
  * namespace is held alive.
  */
 
-#include "agent/core/snapshot.h"
+#include "agent/core/roster.h"
+#include "agent/kern/procs.h"
 #include "agent/kern/rtnl.h"
 
-#define NETNS_DIR "/run/netns" /* ip-netns(8), CNI, containerd */
+#define NETNS_DIR "/run/netns"               /* ip-netns(8), CNI, containerd */
+#define NETNS_DIR_DOCKER "/run/docker/netns" /* what its files are called says nothing */
 
-/* One file: a namespace with its identity and nsid, or none, and why not. */
-struct netns_found {
-	char *name; /* file name in the directory; NULL: the agent's own namespace */
-	struct netns_id id;
-	int32_t nsid;
-	const char
-		*skipped; /* NULL, or the reason why the file is no namespace; a string literal */
-	int error;        /* 0, or the -errno with which the namespace could not be asked */
-};
-
-struct netns_found_list {
-	struct netns_found *list; /* the own namespace first, then by name */
-	size_t n;
-};
+/* The agent's own namespace, and the number that somebody gave it in itself: NSID_NONE if nobody did. */
+int netns_own(struct rtnl *rtnl, struct netns_id *ret_id, int32_t *ret_nsid);
 
 /*
- * Lists the agent's own namespace and those below `directory`; one that does not exist is an empty one.
- * 0 or -errno, when the list as a whole could not be read.
+ * What the files in `directory` lead to; one that does not exist is an empty one. A file that cannot be
+ * opened just now is a sighting without nsid. 0 or -errno, when the directory could not be read.
  */
-int netns_find(struct rtnl *rtnl, const char *directory, struct netns_found_list *ret);
-void netns_found_list_done(struct netns_found_list *list);
+int netns_find(struct rtnl *rtnl, const struct procs *procs, const char *directory,
+	const struct netns_id *own, struct sightings *ret);
+
+/* The user namespace behind an open namespace: NS_GET_USERNS of ioctl_ns(2). 0, or -errno when that is not known. */
+int netns_owner_of(int fd, enum netns_owner *ret);
+
+/* Inode of an open namespace. 0 or -errno. */
+int netns_identify(int fd, struct netns_id *ret);
+
+/*
+ * An fd that reports EPOLLIN whenever an entry of these directories appears or goes: the bell for
+ * symbolic links. For bind mounts it rings too early. To be watched anew when a directory may have come.
+ */
+int netns_open_link_bell(void);
+void netns_watch_links(int fd);
+/* Takes out what it reported. */
+void netns_read_link_bell(int fd);
 
 /*
  * An fd that reports EPOLLPRI whenever a mount appears or goes in the agent's mount namespace: the bell

@@ -9,7 +9,9 @@
  */
 
 #include <linux/netlink.h>
+#include <stdbool.h>
 
+#include "agent/core/route.h"
 #include "agent/core/snapshot.h"
 #include "agent/kern/rtnl.h"
 
@@ -19,13 +21,17 @@ int nl_decode_ipip(struct nlmsghdr *message, struct ipip_link *ret);
 int nl_decode_interface(struct nlmsghdr *message, struct host_interface *ret);
 /* RTM_NEWADDR, IPv4. */
 int nl_decode_address(struct nlmsghdr *message, struct netns_address *ret);
-/* RTM_NEWNSID. NETNSA_NSID_NOT_ASSIGNED (-1) is a valid answer. */
+/* RTM_NEWLINK or RTM_DELLINK: whether the link is a veth. */
+bool nl_is_veth(struct nlmsghdr *message);
+/* RTM_NEWNSID or RTM_DELNSID. NETNSA_NSID_NOT_ASSIGNED (-1) is a valid answer. */
 int nl_decode_nsid(struct nlmsghdr *message, int32_t *ret_nsid);
 
-/* RTM_NEWROUTE: one unicast IPv4 default route of the main table. */
-struct default_route {
-	uint32_t metric;
-	uint32_t ifindexes[8]; /* of its next hops; more are ignored */
-	size_t n_ifindexes;
-};
-int nl_decode_default_route(struct nlmsghdr *message, struct default_route *ret);
+/* RTM_NEWNEIGH, IPv4: its state, NUD_*. */
+int nl_decode_neighbour(struct nlmsghdr *message, uint16_t *ret_state);
+/* NLMSG_DONE: what the dump came to, 0 or -errno. A kernel that says nothing says 0. */
+int nl_decode_done(struct nlmsghdr *message, int *ret_error);
+
+/* RTM_NEWROUTE, IPv4. */
+int nl_decode_route(struct nlmsghdr *message, struct route *ret);
+/* RTM_NEWRULE, IPv4: whether it is one of the three that every host has, or like them. */
+int nl_decode_rule(struct nlmsghdr *message, bool *ret_plain);

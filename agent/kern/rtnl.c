@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/net_namespace.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -10,6 +12,8 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -25,13 +29,16 @@ struct rtnl {
 	struct nl_sock *socket; /* NULL after a failure: a fresh one has no half-read dump in it */
 };
 
-/* Takes one reply message. 0 or -errno; -ENOENT passes over the message. */
+/* Takes one reply message. 0 or -errno; -ENOENT passes over the message, -E2BIG ends a dump well. */
 typedef int reply_fn(struct nlmsghdr *message, void *userdata);
 
 struct exchange {
 	reply_fn *reply;
 	void *userdata;
 	int error;
+	bool refused; /* the kernel's answer is an error, and its last word */
+	bool ended;   /* the kernel said that this was all */
+	bool enough;  /* the rest of the dump is not wanted */
 };
 
 DEFINE_CLEANUP(struct nl_sock *, nl_socket_free)
@@ -43,12 +50,27 @@ static int on_valid(struct nl_msg *message, void *userdata)
 	struct exchange *exchange = userdata;
 	int r;
 
+	if (!(nlmsg_hdr(message)->nlmsg_flags & NLM_F_MULTI))
+		exchange->ended = true;
 	if (exchange->error < 0 || !exchange->reply)
 		return NL_OK; /* read on to the end, so that the socket stays usable */
 	r = exchange->reply(nlmsg_hdr(message), exchange->userdata);
+	if (r == -E2BIG) {
+		exchange->enough = true;
+		return NL_STOP;
+	}
 	if (r < 0 && r != -ENOENT)
 		exchange->error = r;
 	return NL_OK;
+}
+
+static int on_ack(struct nl_msg *message, void *userdata)
+{
+	struct exchange *exchange = userdata;
+
+	(void)message;
+	exchange->ended = true;
+	return NL_STOP;
 }
 
 static int on_error(struct sockaddr_nl *from, struct nlmsgerr *error, void *userdata)
@@ -57,6 +79,7 @@ static int on_error(struct sockaddr_nl *from, struct nlmsgerr *error, void *user
 
 	(void)from;
 	exchange->error = error->error;
+	exchange->refused = error->error < 0;
 	return NL_STOP;
 }
 
@@ -64,13 +87,10 @@ static int on_error(struct sockaddr_nl *from, struct nlmsgerr *error, void *user
 static int on_finish(struct nl_msg *message, void *userdata)
 {
 	struct exchange *exchange = userdata;
-	struct nlmsghdr *header = nlmsg_hdr(message);
 	int error;
 
-	if (nlmsg_datalen(header) < (int)sizeof(error))
-		return NL_OK;
-	memcpy(&error, nlmsg_data(header), sizeof(error));
-	if (error < 0 && exchange->error == 0)
+	exchange->ended = true;
+	if (nl_decode_done(nlmsg_hdr(message), &error) == 0 && error < 0 && exchange->error == 0)
 		exchange->error = error;
 	return NL_OK;
 }
@@ -144,13 +164,18 @@ static int exchange_on(struct nl_sock *sk, struct nl_msg *request, struct exchan
 		return -ENOMEM;
 	nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_valid, exchange);
 	nl_cb_set(cb, NL_CB_FINISH, NL_CB_CUSTOM, on_finish, exchange);
+	nl_cb_set(cb, NL_CB_ACK, NL_CB_CUSTOM, on_ack, exchange);
 	nl_cb_err(cb, NL_CB_CUSTOM, on_error, exchange);
 	if (nl_send_auto(sk, request) < 0)
 		return -EIO;
 	n = nl_recvmsgs(sk, cb);
+	if (exchange->enough)
+		return 0;
 	if (exchange->error < 0)
 		return exchange->error;
-	return n < 0 ? receive_error(n) : 0;
+	if (n < 0)
+		return receive_error(n);
+	return exchange->ended ? 0 : -EAGAIN; /* nothing came: that is no empty list */
 }
 
 static int transact(struct rtnl *rtnl, struct nl_msg *request, reply_fn *reply, void *userdata)
@@ -164,8 +189,8 @@ static int transact(struct rtnl *rtnl, struct nl_msg *request, reply_fn *reply, 
 			return r;
 	}
 	r = exchange_on(rtnl->socket, request, &exchange);
-	if (r < 0) {
-		nl_socket_free(rtnl->socket);
+	if (exchange.enough || (r < 0 && !exchange.refused)) {
+		nl_socket_free(rtnl->socket); /* with the kernel's dump, were it under way */
 		rtnl->socket = NULL;
 	}
 	return r;
@@ -185,38 +210,126 @@ static int on_nsid(struct nlmsghdr *message, void *userdata)
 	return nl_decode_nsid(message, userdata);
 }
 
-static int nsid_request(struct rtnl *rtnl, int type, int flags, int netns_fd, int32_t *nsid)
+/* `attribute` says by what the namespace is meant: NETNSA_FD, NETNSA_PID or NETNSA_NSID. */
+static int nsid_request(
+	struct rtnl *rtnl, int type, int flags, int attribute, uint32_t value, int32_t *nsid)
 {
 	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
 	struct rtgenmsg header = { .rtgen_family = AF_UNSPEC };
 
 	message = message_new(type, flags, &header, sizeof(header));
-	if (!message || nla_put_u32(message, NETNSA_FD, (uint32_t)netns_fd) < 0)
+	if (!message || nla_put_u32(message, attribute, value) < 0)
 		return -ENOMEM;
 	if (type == RTM_NEWNSID && nla_put_s32(message, NETNSA_NSID, -1) < 0)
 		return -ENOMEM;
 	return transact(rtnl, message, type == RTM_GETNSID ? on_nsid : NULL, nsid);
 }
 
-int rtnl_get_nsid(struct rtnl *rtnl, int netns_fd, int32_t *ret_nsid)
+static int ask_nsid(struct rtnl *rtnl, int attribute, uint32_t value, int32_t *ret_nsid)
 {
 	int32_t nsid = NETNSA_NSID_NOT_ASSIGNED;
 	int r;
 
-	r = nsid_request(rtnl, RTM_GETNSID, NLM_F_REQUEST, netns_fd, &nsid);
+	r = nsid_request(rtnl, RTM_GETNSID, NLM_F_REQUEST, attribute, value, &nsid);
 	if (r < 0)
 		return r;
-	if (nsid == NETNSA_NSID_NOT_ASSIGNED) {
-		r = nsid_request(rtnl, RTM_NEWNSID, NLM_F_REQUEST | NLM_F_ACK, netns_fd, NULL);
+	*ret_nsid = nsid == NETNSA_NSID_NOT_ASSIGNED ? NSID_NONE : nsid;
+	return 0;
+}
+
+static int get_nsid(struct rtnl *rtnl, int attribute, uint32_t value, int32_t *ret_nsid)
+{
+	int32_t nsid;
+	int r;
+
+	r = ask_nsid(rtnl, attribute, value, &nsid);
+	if (r < 0)
+		return r;
+	if (nsid == NSID_NONE) {
+		r = nsid_request(
+			rtnl, RTM_NEWNSID, NLM_F_REQUEST | NLM_F_ACK, attribute, value, NULL);
 		if (r < 0 && r != -EEXIST) /* somebody was faster: all the same */
 			return r;
-		r = nsid_request(rtnl, RTM_GETNSID, NLM_F_REQUEST, netns_fd, &nsid);
+		r = ask_nsid(rtnl, attribute, value, &nsid);
 		if (r < 0)
 			return r;
 	}
-	if (nsid == NETNSA_NSID_NOT_ASSIGNED)
+	if (nsid == NSID_NONE)
 		return -EAGAIN;
 	*ret_nsid = nsid;
+	return 0;
+}
+
+int rtnl_get_nsid(struct rtnl *rtnl, int netns_fd, int32_t *ret_nsid)
+{
+	return get_nsid(rtnl, NETNSA_FD, (uint32_t)netns_fd, ret_nsid);
+}
+
+int rtnl_get_nsid_of_process(struct rtnl *rtnl, uint32_t pid, int32_t *ret_nsid)
+{
+	return get_nsid(rtnl, NETNSA_PID, pid, ret_nsid);
+}
+
+int rtnl_ask_nsid(struct rtnl *rtnl, int netns_fd, int32_t *ret_nsid)
+{
+	return ask_nsid(rtnl, NETNSA_FD, (uint32_t)netns_fd, ret_nsid);
+}
+
+int rtnl_check_nsid(struct rtnl *rtnl, int32_t nsid)
+{
+	int32_t same;
+
+	return ask_nsid(rtnl, NETNSA_NSID, (uint32_t)nsid, &same);
+}
+
+struct nsids {
+	int32_t *list;
+	size_t n;
+};
+
+static int on_listed_nsid(struct nlmsghdr *message, void *userdata)
+{
+	struct nsids *nsids = userdata;
+	int32_t nsid, *slot;
+	int r;
+
+	r = nl_decode_nsid(message, &nsid);
+	if (r < 0)
+		return r;
+	slot = ARRAY_APPEND(nsids->list, nsids->n);
+	if (!slot)
+		return -ENOMEM;
+	*slot = nsid;
+	nsids->n++;
+	return 0;
+}
+
+static int compare_nsids(const void *pa, const void *pb)
+{
+	const int32_t *a = pa, *b = pb;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+int rtnl_list_nsids(struct rtnl *rtnl, int32_t **ret, size_t *ret_n)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
+	struct rtgenmsg header = { .rtgen_family = AF_UNSPEC };
+	struct nsids nsids = { 0 };
+	int r;
+
+	message = message_new(RTM_GETNSID, NLM_F_REQUEST | NLM_F_DUMP, &header, sizeof(header));
+	if (!message)
+		return -ENOMEM;
+	r = transact(rtnl, message, on_listed_nsid, &nsids);
+	if (r < 0) {
+		free(nsids.list);
+		return r;
+	}
+	if (nsids.n > 0)
+		qsort(nsids.list, nsids.n, sizeof(*nsids.list), compare_nsids);
+	*ret = nsids.list;
+	*ret_n = nsids.n;
 	return 0;
 }
 
@@ -229,6 +342,10 @@ static int on_link(struct nlmsghdr *message, void *userdata)
 	r = nl_decode_ipip(message, &link);
 	if (r < 0)
 		return r;
+	if (view->n_links == NETNS_LINKS_MAX) {
+		view->truncated = true;
+		return -E2BIG;
+	}
 	slot = ARRAY_APPEND(view->links, view->n_links);
 	if (!slot)
 		return -ENOMEM;
@@ -246,6 +363,10 @@ static int on_address(struct nlmsghdr *message, void *userdata)
 	r = nl_decode_address(message, &address);
 	if (r < 0)
 		return r;
+	if (view->n_addresses == NETNS_ADDRESSES_MAX) {
+		view->truncated = true;
+		return -E2BIG;
+	}
 	slot = ARRAY_APPEND(view->addresses, view->n_addresses);
 	if (!slot)
 		return -ENOMEM;
@@ -330,89 +451,94 @@ int rtnl_get_interface(struct rtnl *rtnl, const char *name, struct host_interfac
 	return get_interface(rtnl, 0, name, ret);
 }
 
-struct default_routes {
-	struct default_route *list;
-	size_t n;
-};
-
-static void default_routes_done(struct default_routes *routes)
+int rtnl_get_interface_by_index(struct rtnl *rtnl, uint32_t ifindex, struct host_interface *ret)
 {
-	free(routes->list);
+	return get_interface(rtnl, ifindex, NULL, ret);
+}
+
+/* The kernel is strict about what a request for one neighbour says, so `ndm` says no more than it must. */
+static struct nl_msg *neighbour_message(
+	int type, int flags, uint8_t ndm_flags, uint32_t ifindex, struct ip4 address)
+{
+	struct ndmsg header = {
+		.ndm_family = AF_INET, .ndm_ifindex = (int)ifindex, .ndm_flags = ndm_flags
+	};
+	_cleanup_(nlmsg_freep) struct nl_msg *message =
+		message_new(type, flags, &header, sizeof(header));
+
+	if (!message || nla_put_u32(message, NDA_DST, address.be) < 0)
+		return NULL;
+	return TAKE_PTR(message);
+}
+
+static int on_neighbour(struct nlmsghdr *message, void *userdata)
+{
+	return nl_decode_neighbour(message, userdata);
+}
+
+int rtnl_get_neighbour(struct rtnl *rtnl, uint32_t ifindex, struct ip4 address, uint16_t *ret_state)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message =
+		neighbour_message(RTM_GETNEIGH, NLM_F_REQUEST, 0, ifindex, address);
+	uint16_t state = 0;
+	int r;
+
+	if (!message)
+		return -ENOMEM;
+	r = transact(rtnl, message, on_neighbour, &state);
+	if (r < 0)
+		return r;
+	*ret_state = state;
+	return 0;
+}
+
+int rtnl_use_neighbour(struct rtnl *rtnl, uint32_t ifindex, struct ip4 address)
+{
+	_cleanup_(nlmsg_freep) struct nl_msg *message = neighbour_message(
+		RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE, NTF_USE, ifindex, address);
+
+	return message ? transact(rtnl, message, NULL, NULL) : -ENOMEM;
 }
 
 static int on_route(struct nlmsghdr *message, void *userdata)
 {
-	struct default_routes *routes = userdata;
-	struct default_route route, *slot;
+	struct route route;
 	int r;
 
-	r = nl_decode_default_route(message, &route);
-	if (r < 0)
-		return r;
-	slot = ARRAY_APPEND(routes->list, routes->n);
-	if (!slot)
-		return -ENOMEM;
-	*slot = route;
-	routes->n++;
-	return 0;
+	r = nl_decode_route(message, &route);
+	return r < 0 ? r : routes_add(userdata, &route);
 }
 
-static int compare_routes(const void *pa, const void *pb)
+static int on_rule(struct nlmsghdr *message, void *userdata)
 {
-	const struct default_route *a = pa, *b = pb;
-
-	if (a->metric != b->metric)
-		return a->metric < b->metric ? -1 : 1;
-	return a->ifindexes[0] < b->ifindexes[0] ? -1 : a->ifindexes[0] > b->ifindexes[0];
-}
-
-static int add_interface(
-	struct rtnl *rtnl, uint32_t ifindex, struct host_interface **list, size_t *n)
-{
-	struct host_interface interface, *slot;
+	struct routes *routes = userdata;
+	bool plain;
 	int r;
 
-	for (size_t i = 0; i < *n; i++)
-		if ((*list)[i].ifindex == ifindex)
-			return 0;
-	r = get_interface(rtnl, ifindex, NULL, &interface);
-	if (r == -ENODEV) /* went with its route, after the dump */
-		return 0;
-	if (r < 0)
-		return r;
-	slot = ARRAY_APPEND(*list, *n);
-	if (!slot)
-		return -ENOMEM;
-	*slot = interface;
-	(*n)++;
-	return 0;
+	r = nl_decode_rule(message, &plain);
+	if (r == 0)
+		routes->rules_plain = routes->rules_plain && plain;
+	return r;
 }
 
-int rtnl_default_interfaces(struct rtnl *rtnl, struct host_interface **ret, size_t *ret_n)
+int rtnl_read_routes(struct rtnl *rtnl, struct routes *ret)
 {
-	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
-	_cleanup_(default_routes_done) struct default_routes routes = { 0 };
-	_cleanup_free_ struct host_interface *list = NULL;
-	struct rtmsg header = { .rtm_family = AF_INET };
-	size_t n = 0;
+	_cleanup_(nlmsg_freep) struct nl_msg *get_rules = NULL, *get_routes = NULL;
+	_cleanup_(routes_done) struct routes routes = { .rules_plain = true };
+	struct fib_rule_hdr rule = { .family = AF_INET };
+	struct rtmsg route = { .rtm_family = AF_INET };
 	int r;
 
-	message = message_new(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, &header, sizeof(header));
-	if (!message || nla_put_u32(message, RTA_TABLE, RT_TABLE_MAIN) < 0)
+	get_rules = message_new(RTM_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, &rule, sizeof(rule));
+	get_routes = message_new(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, &route, sizeof(route));
+	if (!get_rules || !get_routes)
 		return -ENOMEM;
-	r = transact(rtnl, message, on_route, &routes);
+	r = transact(rtnl, get_rules, on_rule, &routes);
+	if (r == 0)
+		r = transact(rtnl, get_routes, on_route, &routes);
 	if (r < 0)
 		return r;
-	if (routes.n > 0)
-		qsort(routes.list, routes.n, sizeof(*routes.list), compare_routes);
-	for (size_t i = 0; i < routes.n; i++) {
-		for (size_t j = 0; j < routes.list[i].n_ifindexes; j++) {
-			r = add_interface(rtnl, routes.list[i].ifindexes[j], &list, &n);
-			if (r < 0)
-				return r;
-		}
-	}
-	*ret = TAKE_PTR(list);
-	*ret_n = n;
+	*ret = routes;
+	routes = (struct routes){ 0 };
 	return 0;
 }
