@@ -3,236 +3,576 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "agent/core/tunnel.h"
 #include "agent/kern/netns.h"
+#include "agent/kern/procs.h"
 #include "agent/observe.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "agent/util/clock.h"
 
-/* More stale namespaces than this are not worth remembering one by one. */
-#define STALE_NSIDS_MAX 4096
+/*
+ * A busy host rings all the time. The list is made anew after five times as long as it takes, /proc is
+ * read after twenty times as long and not twice within SCAN_PAUSE: a fifth and a twentieth of one CPU.
+ */
+#define LIST_SHARE 4
+#define SCAN_SHARE 20
+#define SCAN_PAUSE_USEC (250 * 1000)
 
-void observer_init(struct observer *observer, struct rtnl *rtnl, const char *directory)
+/*
+ * Whoever lives in a namespace may fill it and ring without end: after a read that took long none follows
+ * for ten times as long, so that the others have nine tenths of the time. What is read fast is free.
+ */
+#define VIEW_SHARE 10
+#define VIEW_FREE_USEC (20 * 1000)
+#define VIEW_PAUSE_MAX_USEC (5 * 1000 * 1000)
+
+/* A file that may be a namespace being made is looked at again so often, after twice as long each time. */
+#define HALF_MADE_TRIES 5
+#define HALF_MADE_USEC (50 * 1000)
+
+void observer_init(struct observer *observer, struct rtnl *rtnl)
 {
 	*observer = (struct observer){
 		.rtnl = rtnl,
-		.directory = directory,
-		.list_is_stale = true,
-		.views_are_stale = true,
+		.own_nsid = NSID_NONE,
+		.netns_max = NETNS_MAX,
+		.view_free_usec = VIEW_FREE_USEC,
+		.sources = {
+			[OBSERVE_FILES] = { .name = NETNS_DIR },
+			[OBSERVE_DOCKER] = { .name = NETNS_DIR_DOCKER },
+			[OBSERVE_PROCESSES] = { .name = "/proc" },
+			[OBSERVE_NSIDS] = { .name = "nsids" },
+		},
 	};
+	observer_ring_all(observer);
 }
 
 void observer_done(struct observer *observer)
 {
 	snapshot_done(&observer->snapshot);
-	free(observer->stale_nsids);
+	free(observer->by_nsid);
+	for (size_t i = 0; i < OBSERVE_COUNT; i++)
+		sightings_done(&observer->sightings[i]);
 	*observer = (struct observer){ 0 };
 }
 
 void observer_ring_list(struct observer *observer)
 {
 	observer->list_is_stale = true;
+	observer->files_are_stale = true;
+	observer->processes_are_stale = true;
 }
 
 void observer_ring_all(struct observer *observer)
 {
-	observer->list_is_stale = true;
+	observer_ring_list(observer);
 	observer->views_are_stale = true;
 }
 
-static bool nsid_is_stale(const struct observer *observer, int32_t nsid)
+static int compare_nsids(const void *pa, const void *pb)
 {
-	for (size_t i = 0; i < observer->n_stale_nsids; i++)
-		if (observer->stale_nsids[i] == nsid)
-			return true;
-	return false;
+	const struct netns *a = *(const struct netns *const *)pa,
+			   *b = *(const struct netns *const *)pb;
+
+	return a->nsid < b->nsid ? -1 : a->nsid > b->nsid;
 }
 
-static void mark_nsid(struct observer *observer, int32_t nsid)
+static struct netns *find_netns(const struct observer *observer, int32_t nsid)
 {
-	int32_t *slot;
+	const struct netns key = { .nsid = nsid }, *pointer = &key;
+	struct netns **found = NULL;
 
-	if (observer->views_are_stale || nsid_is_stale(observer, nsid))
-		return;
-	slot = observer->n_stale_nsids < STALE_NSIDS_MAX
-		       ? ARRAY_APPEND(observer->stale_nsids, observer->n_stale_nsids)
-		       : NULL;
-	if (!slot) { /* too many to remember: read all */
-		observer->views_are_stale = true;
-		return;
-	}
-	*slot = nsid;
-	observer->n_stale_nsids++;
+	if (observer->by_nsid)
+		found = bsearch(&pointer, observer->by_nsid, observer->snapshot.n_netns,
+			sizeof(*found), compare_nsids);
+	return found ? *found : NULL;
 }
 
-void observer_ring(struct observer *observer, const struct bell *bell)
+static bool ring_nsids(struct observer *observer, const struct bell *bell)
 {
-	if (bell->overrun)
-		observer_ring_all(observer);
-	if (bell->nsids_changed)
+	struct netns *netns = find_netns(observer, bell->changed_nsid);
+
+	/*
+	 * What led to it leads elsewhere now, or nowhere. Or the number was given to another before this was heard of,
+	 * and that one was seen since: so look again, or it would be nobody's until something else rings.
+	 */
+	if (bell->nsid_taken && netns)
+		netns->is_renewed = observer->files_are_stale = observer->processes_are_stale =
+			true;
+	else if (bell->nsid_taken || (netns && !netns->is_renewed)) /* we gave it, most likely */
+		return false;
+	observer->list_is_stale = true;
+	/* Who gets a number is somebody's new neighbour; /proc tells who. */
+	if (bell->nsid_given)
+		observer->processes_are_stale = true;
+	return true;
+}
+
+static bool ring_netns(struct observer *observer, int32_t nsid)
+{
+	struct netns *netns = find_netns(observer, nsid);
+
+	if (netns)
+		netns->is_stale = true;
+	else if (observer->snapshot.n_more == 0) /* one that is not listed yet */
+		observer->list_is_stale = true;
+	return netns || observer->list_is_stale;
+}
+
+bool observer_ring(struct observer *observer, const struct bell *bell)
+{
+	bool news = bell->overrun || bell->veth_changed;
+
+	if (bell->overrun) {
 		observer_ring_list(observer);
+		observer->views_are_doubtful = true;
+		observer->was_overrun = true;
+	}
+	if (bell->nsid_given || bell->nsid_taken)
+		news = ring_nsids(observer, bell) || news;
+	if (bell->veth_changed)
+		observer->processes_are_stale = true;
 	if (bell->netns_changed)
-		mark_nsid(observer, bell->nsid);
+		news = ring_netns(observer, bell->nsid) || news;
+	return news;
 }
 
-static struct netns *find_netns(struct netns *list, size_t n, const struct netns_id *id)
+/* What a source saw replaces what it saw before; if it sees nothing just now, that holds. */
+static void look(
+	struct observer *observer, enum observer_source source, struct sightings *fresh, int r)
 {
-	for (size_t i = 0; i < n; i++)
-		if (netns_id_equal(&list[i].id, id))
-			return &list[i];
-	return NULL;
+	observer->sources[source].error = r;
+	if (r < 0)
+		return;
+	observer->sources[source].was_read = true;
+	sightings_done(&observer->sightings[source]);
+	observer->sightings[source] = *fresh;
 }
 
-static int add_name(struct netns *netns, const char *name)
+/*
+ * Docker keeps all but root out. What was never seen there cannot be missed: whatever an agent once wrote a row
+ * for has a number since, and the kernel lists it by that.
+ */
+static int skip_closed(
+	const struct observer *observer, enum observer_source source, struct sightings *fresh)
 {
-	char **slot;
-	char *copy = strdup(name);
-
-	if (!copy)
-		return -ENOMEM;
-	slot = ARRAY_APPEND(netns->names, netns->n_names);
-	if (!slot) {
-		free(copy);
-		return -ENOMEM;
-	}
-	*slot = copy;
-	netns->n_names++;
-	return 0;
+	if (observer->sightings[source].n > 0)
+		return -EACCES;
+	return sightings_skip(fresh, observer->sources[source].name,
+		"this user may not look into it; namespaces there are found by processes and numbers only",
+		false);
 }
 
-static int add_skipped(
-	struct snapshot *snapshot, const char *directory, const struct netns_found *found)
+static int look_at_files(
+	struct observer *observer, const struct procs *procs, enum observer_source source)
 {
-	struct netns_skipped *slot = ARRAY_APPEND(snapshot->skipped, snapshot->n_skipped);
-
-	if (!slot || asprintf(&slot->path, "%s/%s", directory, found->name) < 0)
-		return -ENOMEM;
-	slot->reason = found->skipped;
-	snapshot->n_skipped++;
-	return 0;
-}
-
-/* One namespace may have several files; found->name is NULL for the agent's own. */
-static int add_found(
-	struct observer *observer, struct snapshot *snapshot, const struct netns_found *found)
-{
-	struct netns *netns;
-
-	if (found->skipped)
-		return add_skipped(snapshot, observer->directory, found);
-	netns = find_netns(snapshot->netns, snapshot->n_netns, &found->id);
-	if (!netns) {
-		netns = ARRAY_APPEND(snapshot->netns, snapshot->n_netns);
-		if (!netns)
-			return -ENOMEM;
-		snapshot->n_netns++;
-		netns->id = found->id;
-		netns->nsid = found->nsid;
-		netns->error = found->error;
-	}
-	return found->name ? add_name(netns, found->name) : 0;
-}
-
-/* The new list takes over what is known of namespaces that are still there; the rest goes with the old. */
-static void take_over(struct observer *observer, struct snapshot *fresh)
-{
-	struct snapshot *old = &observer->snapshot;
-
-	for (size_t i = 0; i < fresh->n_netns; i++) {
-		struct netns *netns = &fresh->netns[i];
-		struct netns *known = find_netns(old->netns, old->n_netns, &netns->id);
-
-		if (!known) {
-			netns->seq = observer->next_seq++;
-			continue;
-		}
-		netns->seq = known->seq;
-		netns->has_view = known->has_view;
-		netns->view = known->view;
-		known->view = (struct netns_view){ 0 };
-		/* A number that cannot be asked for any more is still the one it had. */
-		if (netns->error == 0)
-			netns->error = known->nsid == netns->nsid ? known->error : -ESTALE;
-		else
-			netns->nsid = known->nsid;
-	}
-}
-
-static int compare_seq(const void *pa, const void *pb)
-{
-	const struct netns *a = pa, *b = pb;
-
-	return a->seq < b->seq ? -1 : a->seq > b->seq;
-}
-
-static int refresh_list(struct observer *observer)
-{
-	_cleanup_(netns_found_list_done) struct netns_found_list found = { 0 };
-	_cleanup_(snapshot_done) struct snapshot fresh = { 0 };
+	struct sightings fresh = { 0 };
 	int r;
 
-	r = netns_find(observer->rtnl, observer->directory, &found);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < found.n; i++) {
-		r = add_found(observer, &fresh, &found.list[i]);
-		if (r < 0)
-			return r;
+	r = netns_find(
+		observer->rtnl, procs, observer->sources[source].name, &observer->own, &fresh);
+	if (r == -EACCES)
+		r = skip_closed(observer, source, &fresh);
+	look(observer, source, &fresh, r);
+	return r;
+}
+
+static int look_at_processes(struct observer *observer, const struct procs *procs)
+{
+	struct sightings fresh = { 0 };
+	uint64_t begin = monotonic_usec(), end, pause;
+	int r;
+
+	r = procs_find(procs, observer->rtnl, observer->netns_max, &fresh);
+	look(observer, OBSERVE_PROCESSES, &fresh, r);
+	end = monotonic_usec();
+	pause = SCAN_SHARE * (end - begin);
+	observer->scan_not_before = end + (pause > SCAN_PAUSE_USEC ? pause : SCAN_PAUSE_USEC);
+	return r;
+}
+
+static int look_at_nsids(struct observer *observer)
+{
+	_cleanup_(sightings_done) struct sightings fresh = { 0 };
+	_cleanup_free_ int32_t *nsids = NULL;
+	size_t n = 0;
+	int r;
+
+	r = rtnl_list_nsids(observer->rtnl, &nsids, &n);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		struct sighting *sighting = sightings_append(&fresh);
+
+		if (!sighting)
+			return -ENOMEM;
+		sighting->kind = SIGHTING_NSID;
+		sighting->nsid = nsids[i];
 	}
-	take_over(observer, &fresh);
-	qsort(fresh.netns, fresh.n_netns, sizeof(*fresh.netns), compare_seq);
-	snapshot_done(&observer->snapshot);
-	observer->snapshot = fresh;
-	fresh = (struct snapshot){ 0 };
-	observer->list_is_stale = false;
+	look(observer, OBSERVE_NSIDS, &fresh, r);
+	if (r == 0)
+		fresh = (struct sightings){ 0 };
+	return r;
+}
+
+static int compare_sightings(const void *pa, const void *pb)
+{
+	const struct sighting *a = pa, *b = pb;
+
+	return a->nsid < b->nsid ? -1 : a->nsid > b->nsid;
+}
+
+/* In the kernel's list, which is sorted in its first `n`. */
+static bool is_listed(const struct sightings *nsids, size_t n, int32_t nsid)
+{
+	const struct sighting key = { .nsid = nsid };
+
+	return n > 0 && bsearch(&key, nsids->list, n, sizeof(key), compare_sightings);
+}
+
+/* A list of many parts may have missed one: only a clear answer means that a namespace is gone. */
+static int ask_for_missing(struct observer *observer)
+{
+	struct sightings *nsids = &observer->sightings[OBSERVE_NSIDS];
+	const struct snapshot *snapshot = &observer->snapshot;
+	size_t n = nsids->n;
+	int r;
+
+	for (size_t i = 0; i < snapshot->n_netns; i++) {
+		const struct netns *netns = &snapshot->netns[i];
+		struct sighting *sighting;
+
+		if (netns->nsid == NSID_OWN || netns->is_renewed ||
+			is_listed(nsids, n, netns->nsid))
+			continue;
+		r = rtnl_check_nsid(observer->rtnl, netns->nsid);
+		if (r == -ENOENT)
+			continue;
+		nsids->is_incomplete = nsids->is_incomplete || r < 0;
+		sighting = sightings_append(nsids);
+		if (!sighting)
+			return -ENOMEM;
+		sighting->kind = SIGHTING_NSID;
+		sighting->nsid = netns->nsid;
+	}
+	if (nsids->n > 0)
+		qsort(nsids->list, nsids->n, sizeof(*nsids->list), compare_sightings);
 	return 0;
 }
 
-static void refresh_view(struct observer *observer, struct netns *netns)
+/* What a source saw some time ago may be gone, and its number be another's. */
+static void drop_gone(struct observer *observer, enum observer_source source)
 {
+	const struct sightings *nsids = &observer->sightings[OBSERVE_NSIDS];
+	struct sightings *sightings = &observer->sightings[source];
+	size_t n = 0;
+
+	for (size_t i = 0; i < sightings->n; i++) {
+		struct sighting *sighting = &sightings->list[i];
+		const struct netns *netns = find_netns(observer, sighting->nsid);
+
+		if (sighting->nsid >= 0 && (!is_listed(nsids, nsids->n, sighting->nsid) ||
+						   (netns && netns->is_renewed))) {
+			free(sighting->path);
+			free(sighting->label);
+			continue;
+		}
+		sightings->list[n++] = *sighting;
+	}
+	sightings->n = n;
+}
+
+static int look_everywhere(struct observer *observer, bool files, bool *ret_scanned)
+{
+	_cleanup_(procs_done) struct procs procs = PROCS_NONE;
+	bool scan = observer->processes_are_stale &&
+		    (observer->was_overrun || monotonic_usec() >= observer->scan_not_before);
+	int r, result;
+
+	r = result = netns_own(observer->rtnl, &observer->own, &observer->own_nsid);
+	if (r == 0)
+		r = result = procs_open(&procs);
+	if (r < 0)
+		return r;
+	for (enum observer_source i = OBSERVE_FILES; files && i <= OBSERVE_DOCKER; i++)
+		if ((r = look_at_files(observer, &procs, i)) < 0)
+			result = r;
+	if (scan && (r = look_at_processes(observer, &procs)) < 0)
+		result = r;
+	/* A process that came home before its namespace's number was asked for has just given the agent's own one. */
+	if (scan && observer->own_nsid == NSID_NONE &&
+		(r = netns_own(observer->rtnl, &observer->own, &observer->own_nsid)) < 0)
+		return r;
+	/* Last, for the others give out numbers. */
+	if ((r = look_at_nsids(observer)) < 0 || (r = ask_for_missing(observer)) < 0)
+		return r;
+	if (!scan)
+		drop_gone(observer, OBSERVE_PROCESSES);
+	for (enum observer_source i = OBSERVE_FILES; !files && i <= OBSERVE_DOCKER; i++)
+		drop_gone(observer, i);
+	*ret_scanned = scan;
+	return result == -ENOMEM ? -ENOMEM : 0;
+}
+
+/*
+ * When to look again at files that may become namespaces: it gets rarer, and ends. Mounting over them
+ * rings as well. Both lists are sorted by path.
+ */
+static uint64_t count_tries(const struct snapshot *old, struct snapshot *fresh, bool looked)
+{
+	unsigned int tries = HALF_MADE_TRIES;
+	size_t j = 0;
+
+	for (size_t i = 0; i < fresh->n_skipped; i++) {
+		struct netns_skipped *skipped = &fresh->skipped[i];
+
+		if (!skipped->half_made)
+			continue;
+		while (j < old->n_skipped && strcmp(old->skipped[j].path, skipped->path) < 0)
+			j++;
+		if (j < old->n_skipped && strcmp(old->skipped[j].path, skipped->path) == 0 &&
+			old->skipped[j].half_made)
+			skipped->tries = old->skipped[j].tries + looked;
+		if (skipped->tries < tries)
+			tries = skipped->tries;
+	}
+	return tries < HALF_MADE_TRIES ? monotonic_usec() + ((uint64_t)HALF_MADE_USEC << tries) : 0;
+}
+
+static int index_list(const struct snapshot *snapshot, struct netns ***ret)
+{
+	struct netns **index = calloc(snapshot->n_netns, sizeof(*index));
+
+	if (!index)
+		return -ENOMEM;
+	for (size_t i = 0; i < snapshot->n_netns; i++)
+		index[i] = &snapshot->netns[i];
+	qsort(index, snapshot->n_netns, sizeof(*index), compare_nsids);
+	*ret = index;
+	return 0;
+}
+
+/* Messages were lost, so a number may have changed hands unheard: nobody is trusted on its account. */
+static void forget_owners(struct snapshot *snapshot)
+{
+	for (size_t i = 0; i < snapshot->n_netns; i++)
+		if (snapshot->netns[i].owner == OWNER_HOST)
+			snapshot->netns[i].owner = OWNER_UNKNOWN;
+}
+
+static int replace_list(
+	struct observer *observer, const struct config *config, bool looked_at_files)
+{
+	const struct roster_limit limit = { observer->netns_max, config };
+	_cleanup_(snapshot_done) struct snapshot fresh = { 0 };
+	struct netns **index;
+	int r;
+
+	r = roster_make(observer->sightings, OBSERVE_COUNT, &observer->own, observer->own_nsid,
+		&limit, &observer->snapshot, &observer->next_seq, &fresh);
+	if (r < 0)
+		return r;
+	observer->look_again_at = count_tries(&observer->snapshot, &fresh, looked_at_files);
+	/* The old views went to the new list, so there is no way back. */
+	snapshot_done(&observer->snapshot);
+	free(observer->by_nsid);
+	observer->by_nsid = NULL;
+	observer->snapshot = fresh;
+	fresh = (struct snapshot){ 0 };
+	if (index_list(&observer->snapshot, &index) < 0)
+		return -EAGAIN;
+	observer->by_nsid = index;
+	return 0;
+}
+
+static bool is_incomplete(const struct observer *observer)
+{
+	bool incomplete = false;
+
+	for (size_t i = 0; i < OBSERVE_COUNT; i++)
+		incomplete = incomplete || observer->sightings[i].is_incomplete ||
+			     observer->sources[i].error < 0;
+	return incomplete;
+}
+
+/* 0; -EAGAIN: there may be a new list, without its views; other -errno: the old list holds. */
+static int refresh_list(struct observer *observer, const struct config *config)
+{
+	uint64_t begin = monotonic_usec(), end;
+	bool files, scanned = false;
+	int r;
+
+	files = observer->files_are_stale || observer->list_is_incomplete ||
+		(observer->look_again_at > 0 && begin >= observer->look_again_at);
+	r = look_everywhere(observer, files, &scanned);
+	if (r < 0)
+		return r;
+	if (scanned && observer->was_overrun)
+		forget_owners(&observer->snapshot);
+	r = replace_list(observer, config, files);
+	if (r < 0)
+		return r;
+	/* Otherwise it is looked at again, after the pause. */
+	if (scanned && observer->sources[OBSERVE_PROCESSES].error == 0 &&
+		!observer->sightings[OBSERVE_PROCESSES].is_incomplete) {
+		observer->processes_are_stale = false;
+		observer->was_overrun = false;
+	}
+	end = monotonic_usec();
+	observer->list_not_before = end + LIST_SHARE * (end - begin);
+	observer->list_is_stale = false;
+	observer->list_is_incomplete = is_incomplete(observer);
+	observer->files_are_stale = false;
+	return 0;
+}
+
+static uint64_t next_view(const struct observer *observer, uint64_t took)
+{
+	uint64_t pause = VIEW_SHARE * took;
+
+	if (took < observer->view_free_usec)
+		return 0;
+	return monotonic_usec() + (pause < VIEW_PAUSE_MAX_USEC ? pause : VIEW_PAUSE_MAX_USEC);
+}
+
+static int refresh_view(struct observer *observer, struct netns *netns)
+{
+	/* The kernel lists on our account; what others had of the processor meanwhile is not its owner's fault. */
+	uint64_t begin = clock_usec(CLOCK_THREAD_CPUTIME_ID);
 	struct netns_view view;
 	int r;
 
 	r = rtnl_read_netns(observer->rtnl, netns->nsid, &view);
+	netns->not_before = next_view(observer, clock_usec(CLOCK_THREAD_CPUTIME_ID) - begin);
 	if (r < 0) {
 		/* Most likely it is going away; a fresh list will tell. The old view holds meanwhile. */
 		netns->error = r;
-		observer->list_is_stale = true;
-		return;
+		return r;
 	}
 	netns_view_done(&netns->view);
 	netns->view = view;
 	netns->has_view = true;
 	netns->error = 0;
+	netns->is_stale = false;
+	return 0;
 }
 
-static bool is_stale(const struct observer *observer, const struct netns *netns)
+static bool view_is_stale(const struct netns *netns)
 {
-	return observer->views_are_stale || !netns->has_view || netns->error != 0 ||
-	       nsid_is_stale(observer, netns->nsid);
+	return netns->is_stale || !netns->has_view || netns->error < 0;
 }
 
-int observer_refresh(struct observer *observer)
+/*
+ * Whoever rings without end makes events get lost as well, so that must not end the pause of what costs. But a
+ * number may have changed hands unheard, and a view of before be taken for the successor's: only one that
+ * counts for nothing, whoever's it is, or none, may stay for a while.
+ */
+static bool may_pause(
+	const struct observer *observer, const struct config *config, const struct netns *netns)
 {
+	if (observer->views_are_stale)
+		return false;
+	return !observer->views_are_doubtful ||
+	       !(netns->has_view && tunnels_view_counts(&netns->view, config));
+}
+
+/* 0; -EAGAIN: one changed while it was read; -ESTALE: one could not be read. */
+static int refresh_views(struct observer *observer, const struct config *config)
+{
+	bool all = observer->views_are_stale || observer->views_are_doubtful;
 	struct snapshot *snapshot = &observer->snapshot;
-	bool all_viewed = true, all_read = true;
-	int r;
+	int result = 0;
 
-	if (observer->list_is_stale) {
-		r = refresh_list(observer);
-		if (r < 0)
-			return r;
-	}
 	for (size_t i = 0; i < snapshot->n_netns; i++) {
 		struct netns *netns = &snapshot->netns[i];
+		int r;
 
-		if (is_stale(observer, netns))
-			refresh_view(observer, netns);
-		all_viewed = all_viewed && netns->has_view;
-		all_read = all_read && netns->error == 0;
+		netns->is_stale = netns->is_stale || all;
+		if (!view_is_stale(netns))
+			continue;
+		if (monotonic_usec() < netns->not_before && may_pause(observer, config, netns))
+			r = netns->error < 0 ? -EAGAIN : 0;
+		else
+			r = refresh_view(observer, netns);
+		if (r < 0 && result != -ESTALE)
+			result = r == -EAGAIN ? -EAGAIN : -ESTALE;
 	}
-	observer->views_are_stale = false;
-	observer->n_stale_nsids = 0;
-	snapshot->complete = all_viewed;
-	return all_read && !observer->list_is_stale ? 0 : -EAGAIN;
+	observer->views_are_stale = observer->views_are_doubtful = false;
+	return result;
+}
+
+static void summarize(struct observer *observer)
+{
+	struct snapshot *snapshot = &observer->snapshot;
+	bool complete = snapshot->n_netns > 0 && snapshot->n_more == snapshot->n_more_untrusted &&
+			snapshot->n_unresolved == 0;
+
+	/* A guest can keep us from reading, by changes without end: the core minds those that count. */
+	for (size_t i = 0; i < snapshot->n_netns; i++)
+		complete = complete &&
+			   (snapshot->netns[i].has_view || snapshot->netns[i].owner == OWNER_OTHER);
+	/* A process that could not be asked may be all that says whose its namespace is. Later, memory does. */
+	if (observer->sightings[OBSERVE_PROCESSES].is_incomplete && !observer->was_complete)
+		complete = false;
+	for (size_t i = 0; i < OBSERVE_COUNT; i++) {
+		complete = complete && observer->sources[i].was_read;
+		snapshot->sources[i] = observer->sources[i];
+	}
+	snapshot->n_sources = OBSERVE_COUNT;
+	snapshot->complete = complete;
+	observer->was_complete = observer->was_complete || complete;
+}
+
+static bool list_is_due(const struct observer *observer)
+{
+	uint64_t now = monotonic_usec();
+
+	if (observer->views_are_stale || observer->views_are_doubtful)
+		return true;
+	if ((observer->list_is_stale || observer->list_is_incomplete) &&
+		now >= observer->list_not_before)
+		return true;
+	if (observer->look_again_at > 0 && now >= observer->look_again_at)
+		return true;
+	return observer->processes_are_stale &&
+	       (observer->was_overrun || now >= observer->scan_not_before);
+}
+
+int observer_refresh(struct observer *observer, const struct config *config)
+{
+	int r = 0;
+
+	if (list_is_due(observer))
+		r = refresh_list(observer, config);
+	if (r < 0 && r != -EAGAIN)
+		return r;
+	if (r == 0)
+		r = refresh_views(observer, config);
+	/* Those that went while they were read are no failure: once more without them. */
+	if (r == -ESTALE) {
+		r = refresh_list(observer, config);
+		if (r == 0)
+			r = refresh_views(observer, config);
+	}
+	summarize(observer);
+	return r < 0 || observer->list_is_incomplete ? -EAGAIN : 0;
+}
+
+uint64_t observer_due(const struct observer *observer)
+{
+	uint64_t due = observer->look_again_at;
+
+	if (observer->list_is_stale && (due == 0 || observer->list_not_before < due))
+		due = observer->list_not_before;
+	if (observer->processes_are_stale && (due == 0 || observer->scan_not_before < due))
+		due = observer->scan_not_before;
+	for (size_t i = 0; i < observer->snapshot.n_netns; i++) {
+		const struct netns *netns = &observer->snapshot.netns[i];
+
+		if (view_is_stale(netns) && netns->not_before > 0 &&
+			(due == 0 || netns->not_before < due))
+			due = netns->not_before;
+	}
+	return due;
 }

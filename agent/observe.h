@@ -7,31 +7,58 @@
 
 #include <stdbool.h>
 
+#include "agent/core/roster.h"
 #include "agent/core/snapshot.h"
 #include "agent/kern/events.h"
 #include "agent/kern/rtnl.h"
 
-struct observer {
-	struct rtnl *rtnl;     /* borrowed */
-	const char *directory; /* of namespace files */
-	struct snapshot snapshot;
-	uint64_t next_seq;
-	bool list_is_stale;   /* namespaces may have come or gone */
-	bool views_are_stale; /* every namespace must be read */
-	int32_t *stale_nsids; /* these must be read */
-	size_t n_stale_nsids;
+/* Where namespaces are looked for. What a source saw holds until it is looked at again. */
+enum observer_source {
+	OBSERVE_FILES,
+	OBSERVE_DOCKER,
+	OBSERVE_PROCESSES,
+	OBSERVE_NSIDS,
+	OBSERVE_COUNT,
 };
 
-void observer_init(struct observer *observer, struct rtnl *rtnl, const char *directory);
+struct observer {
+	struct rtnl *rtnl; /* borrowed */
+	struct snapshot snapshot;
+	struct netns **by_nsid; /* the namespaces of the snapshot */
+	struct netns_id own;
+	int32_t own_nsid; /* of the agent's namespace in itself; NSID_NONE: it has none */
+	struct sightings sightings[OBSERVE_COUNT];
+	struct netns_source sources[OBSERVE_COUNT];
+	uint64_t next_seq;
+	size_t netns_max;         /* namespaces that are looked at */
+	uint64_t view_free_usec;  /* a read that took less costs no pause */
+	bool list_is_stale;       /* namespaces may have come or gone */
+	bool files_are_stale;     /* … with their files */
+	bool processes_are_stale; /* … with their processes */
+	bool views_are_stale;     /* every namespace must be read */
+	bool views_are_doubtful;  /* … but for those that count for nothing and are not due */
+	bool was_complete;        /* at some time: since then memory helps */
+	bool list_is_incomplete;  /* something could not be looked at: try again */
+	bool was_overrun;         /* what is remembered by nsid may be of another namespace */
+	/* CLOCK_MONOTONIC, microseconds: listing takes its time, so it does not follow each bell. */
+	uint64_t list_not_before, scan_not_before;
+	uint64_t look_again_at; /* for namespaces that are being made; 0: there are none */
+};
+
+void observer_init(struct observer *observer, struct rtnl *rtnl);
 void observer_done(struct observer *observer);
 
-/* Notes what a bell says. */
-void observer_ring(struct observer *observer, const struct bell *bell);
+/* Notes what a bell says. Whether it is news: the agent hears of what it did itself, too. */
+bool observer_ring(struct observer *observer, const struct bell *bell);
+/* Namespace files may have come or gone. */
 void observer_ring_list(struct observer *observer);
 void observer_ring_all(struct observer *observer);
 
 /*
- * Reads what is stale. 0; -EAGAIN: something could not be read and stays stale, call again a little
- * later; other -errno: nothing was changed.
+ * Reads what is stale. `config`: its rules say who gives way where there is no room for all. 0; -EAGAIN: something
+ * could not be read and stays stale, call again a little later; other -errno: nothing was changed.
  */
-int observer_refresh(struct observer *observer);
+int observer_refresh(struct observer *observer, const struct config *config);
+
+/* When to call again for what was put off (CLOCK_MONOTONIC, microseconds); 0: nothing was. */
+uint64_t observer_due(const struct observer *observer);

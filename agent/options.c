@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/config_file.h"
 #include "agent/options.h"
+#include "agent/util/account.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/log.h"
@@ -25,6 +27,8 @@ static const char help[] =
 	"      --resync-interval SECS   time between two full passes (default 30)\n"
 	"      --once                   one pass, then exit; what is attached goes on working\n"
 	"      --dry-run                print what a pass would do and change nothing\n"
+	"      --prepare                as root: hand what other agents left to the user\n"
+	"                               " ACCOUNT_NAME ", and exit\n"
 	"      --log-level LEVEL        error, warning, notice, info (default) or debug\n"
 	"      --version                print the version\n"
 	"  -h, --help                   print this\n"
@@ -36,6 +40,7 @@ static const char help[] =
 enum long_only {
 	OPTION_ONCE = 256,
 	OPTION_DRY_RUN,
+	OPTION_PREPARE,
 	OPTION_LOG_LEVEL,
 	OPTION_RESYNC_INTERVAL,
 	OPTION_VERSION,
@@ -47,6 +52,7 @@ static const struct option long_options[] = {
 	{ "resync-interval", required_argument, NULL, OPTION_RESYNC_INTERVAL },
 	{ "once", no_argument, NULL, OPTION_ONCE },
 	{ "dry-run", no_argument, NULL, OPTION_DRY_RUN },
+	{ "prepare", no_argument, NULL, OPTION_PREPARE },
 	{ "log-level", required_argument, NULL, OPTION_LOG_LEVEL },
 	{ "version", no_argument, NULL, OPTION_VERSION },
 	{ "help", no_argument, NULL, 'h' },
@@ -114,6 +120,9 @@ static int take_option(struct options *options, int option)
 		return 0;
 	case OPTION_DRY_RUN:
 		options->dry_run = true;
+		return 0;
+	case OPTION_PREPARE:
+		options->prepare = true;
 		return 0;
 	case OPTION_LOG_LEVEL:
 		if (log_level_parse(optarg, &options->log_level) < 0)

@@ -6,8 +6,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONFIG_PATH_DEFAULT "/etc/ipipdirect/config.json"
-
 struct options {
 	const char *config_path; /* NULL: the default path, which need not exist */
 	char **interfaces;       /* each points into argv */
@@ -16,6 +14,7 @@ struct options {
 	int log_level;
 	bool once;
 	bool dry_run;
+	bool prepare; /* for the agent's user, then exit */
 };
 
 /*

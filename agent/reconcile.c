@@ -4,45 +4,105 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/kern/netns.h"
+#include "agent/core/changes.h"
+#include "agent/kern/map_dirs.h"
+#include "agent/kern/rights.h"
+#include "agent/kern/strip.h"
 #include "agent/reconcile.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "agent/util/clock.h"
 #include "agent/util/log.h"
 
-int reconciler_init(struct reconciler *reconciler, const struct config *config, bool dry_run)
+#define TAKEOVER_MAX_USEC (30 * USEC_PER_SEC)
+
+static void log_load_error(int r)
 {
+	char reason[256];
+
+	rights_explain(r, reason, sizeof(reason));
+	log_error("cannot load the BPF program and its maps: %s%s%s%s", strerror(-r),
+		reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
+}
+
+/*
+ * Loads a program with maps as the configuration wants them. If other maps are in use, both go on until
+ * this program has taken the place of the other.
+ */
+static int load_program(struct reconciler *reconciler)
+{
+	_cleanup_(entry_maps_done) struct entry_maps maps = ENTRY_MAPS_NONE,
+						     former = ENTRY_MAPS_NONE;
+	struct dataplane *dataplane;
+	int r;
+
+	r = dataplane_load(reconciler->config->max_entries, reconciler->strip_flags, &dataplane);
+	if (r < 0) {
+		log_load_error(r);
+		return r;
+	}
+	r = entry_maps_open(dataplane_directory(dataplane), false, &maps);
+	if (r < 0) {
+		log_error("cannot open the pinned maps: %s", strerror(-r));
+		dataplane_free(dataplane);
+		return r;
+	}
+	/* Those of another ABI are another matter: their counters are not carried over. */
+	if (dataplane_is_beside(dataplane))
+		(void)entry_maps_open(MAP_DIR, true, &former);
+	maps.front = dataplane_tables(dataplane)->front;
+	dataplane_free(
+		reconciler->dataplane); /* what it attached stays, as after an agent's death */
+	reconciler->dataplane = dataplane;
+	interfaces_replace_program(&reconciler->interfaces, dataplane);
+	entry_maps_done(&reconciler->maps);
+	reconciler->maps = maps;
+	maps = ENTRY_MAPS_NONE;
+	entry_maps_done(&reconciler->former);
+	reconciler->former = former;
+	former = ENTRY_MAPS_NONE;
+	reconciler->have_is_valid = false;
+	reconciler->clients_are_stale = true;
+	reconciler->loaded_usec = monotonic_usec();
+	return 0;
+}
+
+int reconciler_init(struct reconciler *reconciler, const struct config *config, int run_dir)
+{
+	uint64_t flags = strip_flags();
+	bool dry_run = run_dir < 0;
 	int r;
 
 	*reconciler = (struct reconciler){
 		.config = config,
+		.strip_flags = flags,
 		.maps = ENTRY_MAPS_NONE,
-		.interfaces_are_stale = true,
+		.former = ENTRY_MAPS_NONE,
+		.interfaces = {
+			.config = config,
+			.guard = { run_dir, strip_clears_mark(flags) },
+			.stale = true,
+		},
 		.clients_are_stale = true,
 		.started_at = time(NULL),
+		.pid = getpid(),
+		.config_loaded_at = time(NULL),
 	};
 	r = rtnl_open(&reconciler->rtnl);
 	if (r < 0) {
 		log_error("cannot open a netlink socket: %s", strerror(-r));
 		return r;
 	}
-	observer_init(&reconciler->observer, reconciler->rtnl, NETNS_DIR);
-	if (!dry_run) {
-		r = dataplane_load(config->max_entries, &reconciler->dataplane);
-		if (r < 0) {
-			log_error("cannot load the BPF program and its maps: %s", strerror(-r));
-			return r;
-		}
-	}
-	r = entry_maps_open(dry_run, &reconciler->maps);
-	if (r < 0 && !(dry_run && r == -ENOENT)) {
+	reconciler->interfaces.rtnl = reconciler->rtnl;
+	reconciler->interfaces.upkeep.rtnl = reconciler->rtnl;
+	observer_init(&reconciler->observer, reconciler->rtnl);
+	if (!dry_run)
+		return load_program(reconciler);
+	r = entry_maps_open(MAP_DIR, true, &reconciler->maps);
+	if (r < 0 && r != -ENOENT) {
 		log_error("cannot open the pinned maps: %s", strerror(-r));
 		return r;
 	}
-	if (!dry_run && reconciler->maps.max_rows != config->max_entries)
-		log_warning("the pinned maps have room for %u rows, not max_entries = %u; "
-			    "\"ipipdirectctl detach\" and a restart make new ones",
-			reconciler->maps.max_rows, config->max_entries);
 	return 0;
 }
 
@@ -53,17 +113,53 @@ void reconciler_done(struct reconciler *reconciler)
 	rows_done(&reconciler->have);
 	plan_done(&reconciler->plan);
 	entry_maps_done(&reconciler->maps);
+	entry_maps_done(&reconciler->former);
 	dataplane_free(reconciler->dataplane);
 	rtnl_close(reconciler->rtnl);
-	free(reconciler->interfaces);
-	*reconciler = (struct reconciler){ .maps = ENTRY_MAPS_NONE };
+	interfaces_done(&reconciler->interfaces);
+	*reconciler = (struct reconciler){ .maps = ENTRY_MAPS_NONE, .former = ENTRY_MAPS_NONE };
 }
 
-void reconciler_ring(struct reconciler *reconciler, const struct bell *bell)
+uint64_t reconciler_ring(struct reconciler *reconciler, const struct bell *bell)
 {
-	observer_ring(&reconciler->observer, bell);
-	if (bell->routes_changed || bell->overrun)
-		reconciler->interfaces_are_stale = true;
+	bool minds = interfaces_ring(&reconciler->interfaces, bell);
+
+	if (observer_ring(&reconciler->observer, bell))
+		return 0;
+	if (bell->tc_changed)
+		return minds ? 0 : UINT64_MAX;
+	return minds ? interfaces_wait(&reconciler->interfaces) : UINT64_MAX;
+}
+
+/*
+ * Another program is attached, with maps of its own: it must not be replaced by one that does not know
+ * all tunnels yet. But nobody keeps its maps true any more, so not for ever: after a while, packets of
+ * what cannot be read take the tunnel. In microseconds; 0: it may be replaced.
+ */
+static uint64_t takeover_wait(const struct reconciler *reconciler)
+{
+	uint64_t end = reconciler->loaded_usec + TAKEOVER_MAX_USEC, now = monotonic_usec();
+
+	if (!reconciler->dataplane || !dataplane_must_wait(reconciler->dataplane) ||
+		reconciler->interfaces.placement.detached ||
+		tunnels_are_known(&reconciler->observer.snapshot, reconciler->config))
+		return 0;
+	return end > now ? end - now : 0;
+}
+
+uint64_t reconciler_wait(const struct reconciler *reconciler)
+{
+	uint64_t wait;
+
+	if (reconciler->room_was_freed)
+		return 0;
+	wait = takeover_wait(reconciler);
+	if (wait > 0)
+		return wait;
+	/* What failed is tried again ever more rarely, not as soon as it may be. */
+	if (reconciler->has_failed || !reconciler->interfaces.stale)
+		return UINT64_MAX;
+	return interfaces_wait(&reconciler->interfaces);
 }
 
 void reconciler_ring_list(struct reconciler *reconciler)
@@ -74,9 +170,15 @@ void reconciler_ring_list(struct reconciler *reconciler)
 void reconciler_ring_all(struct reconciler *reconciler)
 {
 	observer_ring_all(&reconciler->observer);
-	reconciler->interfaces_are_stale = true;
+	reconciler->interfaces.stale = true;
 	reconciler->clients_are_stale = true;
 	reconciler->have_is_valid = false;
+}
+
+void reconciler_place(struct reconciler *reconciler, const struct placement *placement)
+{
+	interfaces_place(&reconciler->interfaces, placement);
+	reconciler->pins_are_doubtful = true;
 }
 
 static int read_have(struct reconciler *reconciler)
@@ -92,6 +194,8 @@ static int read_have(struct reconciler *reconciler)
 	rows_done(&reconciler->have);
 	reconciler->have = rows;
 	reconciler->have_is_valid = true;
+	/* Nothing to do but after a start, or when somebody else wrote the maps. */
+	front_sync(&reconciler->maps.front, &reconciler->have);
 	return 0;
 }
 
@@ -101,18 +205,27 @@ static int make_plan(struct reconciler *reconciler, struct rows *ret_desired)
 	struct plan_limits limits = {
 		.max_rows = reconciler->maps.remotes < 0 ? reconciler->config->max_entries
 							 : reconciler->maps.max_rows,
-		.complete = reconciler->observer.snapshot.complete,
+		.complete = tunnels_are_known(&reconciler->observer.snapshot, reconciler->config),
 	};
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
-	_cleanup_(rows_done) struct rows desired = { 0 };
+	_cleanup_(rows_done) struct rows desired = { 0 }, former = { 0 };
+	struct present present = { &reconciler->have, limits.complete };
 	struct plan plan;
 	int r;
 
 	limits.max_slots = 2 * limits.max_rows + 1;
-	r = tunnels_make(&reconciler->observer.snapshot, reconciler->config, &tunnels);
+	/* Maps that are to take the place of others take over who was first, too. */
+	if (reconciler->former.remotes >= 0) {
+		r = entry_maps_read(&reconciler->former, &former);
+		if (r < 0)
+			return r;
+		present.rows = &former;
+	}
+	r = tunnels_make(&reconciler->observer.snapshot, reconciler->config, reconciler->overrides,
+		&tunnels);
 	if (r < 0)
 		return r;
-	r = desired_make(&tunnels, &desired);
+	r = desired_make(&tunnels, &present, &desired);
 	if (r < 0)
 		return r;
 	r = plan_make(&desired, &reconciler->have, &limits, &plan);
@@ -161,6 +274,49 @@ static void describe(
 		what, whose);
 }
 
+static void log_op(
+	const struct reconciler *reconciler, const struct plan_op *op, const char *text, int r)
+{
+	const struct tunnels *tunnels = &reconciler->tunnels;
+	const struct tunnel *tunnel = op->verb != PLAN_REMOVE && op->row.tunnel < tunnels->n
+					      ? &tunnels->list[op->row.tunnel]
+					      : NULL;
+	const char *netns = tunnel ? netns_label(tunnel->netns) : NULL;
+	const char *ifname = tunnel ? tunnel->link->name : NULL;
+
+	if (r < 0)
+		log_about(LOG_ERR,
+			&(const struct log_about){ .id = LOG_ID_ROW_FAILED,
+				.netns = netns,
+				.ifname = ifname,
+				.remote = IP4_FORMAT(op->row.remote),
+				.reason = strerror(-r) },
+			"cannot %s: %s; continuing anyway", text, strerror(-r));
+	else
+		log_about(LOG_INFO,
+			&(const struct log_about){ .netns = netns,
+				.ifname = ifname,
+				.remote = IP4_FORMAT(op->row.remote) },
+			"%s", text);
+}
+
+/*
+ * Nobody else writes the maps, so what a plan did need not be read back: with thousands of rows that is most
+ * of a pass. The full pass reads them all the same.
+ */
+static int note_outcome(struct reconciler *reconciler)
+{
+	struct rows rows;
+	int r;
+
+	r = plan_outcome(&reconciler->have, &reconciler->plan, &rows);
+	if (r < 0)
+		return r;
+	rows_done(&reconciler->have);
+	reconciler->have = rows;
+	return 0;
+}
+
 /* An operation that fails leaves its packets on the tunnel and the others to go on. */
 static int apply(struct reconciler *reconciler)
 {
@@ -173,14 +329,15 @@ static int apply(struct reconciler *reconciler)
 
 		r = entry_maps_apply(&reconciler->maps, op);
 		describe(op, &reconciler->tunnels, text, sizeof(text));
+		log_op(reconciler, op, text, r);
 		if (r < 0) {
-			log_error("cannot %s: %s; continuing anyway", text, strerror(-r));
+			reconciler->pass_error = r;
 			result = -EAGAIN;
-		} else {
-			log_info("%s", text);
 		}
 	}
-	if (reconciler->plan.n_ops > 0)
+	if (result == 0 && reconciler->plan.n_ops > 0)
+		result = note_outcome(reconciler);
+	if (result < 0)
 		reconciler->have_is_valid = false;
 	return result;
 }
@@ -214,154 +371,132 @@ static void name_rows(struct rows *have, const struct rows *desired)
 	}
 }
 
-static int wanted_interfaces(
-	struct reconciler *reconciler, struct host_interface **ret, size_t *ret_n)
+/* They point into the snapshot that was; whoever asks for the status now is told of none. */
+static void forget_tunnels(struct reconciler *reconciler)
 {
-	const struct config *config = reconciler->config;
-	_cleanup_free_ struct host_interface *list = NULL;
-	size_t n = 0;
+	static const struct rows none;
 
-	if (config->n_interfaces == 0)
-		return rtnl_default_interfaces(reconciler->rtnl, ret, ret_n);
-	for (size_t i = 0; i < config->n_interfaces; i++) {
-		struct host_interface *slot = ARRAY_APPEND(list, n);
-		int r;
-
-		if (!slot)
-			return -ENOMEM;
-		r = rtnl_get_interface(reconciler->rtnl, config->interfaces[i], slot);
-		if (r == -ENODEV) /* reported as not attached, by its name; it may come */
-			(void)snprintf(slot->name, sizeof(slot->name), "%s", config->interfaces[i]);
-		else if (r < 0)
-			return r;
-		n++;
-	}
-	*ret = TAKE_PTR(list);
-	*ret_n = n;
-	return 0;
-}
-
-static const struct status_interface *find_interface(
-	const struct reconciler *reconciler, uint32_t ifindex)
-{
-	for (size_t i = 0; i < reconciler->n_interfaces; i++)
-		if (reconciler->interfaces[i].attachment.ifindex == ifindex)
-			return &reconciler->interfaces[i];
-	return NULL;
-}
-
-static const char *attach_error(int r)
-{
-	switch (r) {
-	case -ENODEV:
-		return "there is no such interface";
-	case -EEXIST:
-		return "a filter of somebody else has our clsact priority and handle";
-	default:
-		return strerror(-r);
-	}
-}
-
-static struct status_interface attach_one(
-	struct reconciler *reconciler, const struct host_interface *wanted)
-{
-	const struct status_interface *old = find_interface(reconciler, wanted->ifindex);
-	struct status_interface interface = { .attachment.ifindex = wanted->ifindex };
-	int r = wanted->ifindex == 0 ? -ENODEV : 0;
-
-	memcpy(interface.attachment.ifname, wanted->name, sizeof(interface.attachment.ifname));
-	if (r == 0 && old && dataplane_check(&old->attachment) == 0) {
-		interface.attachment = old->attachment;
-		memcpy(interface.attachment.ifname, wanted->name, sizeof(wanted->name));
-		return interface;
-	}
-	if (r == 0)
-		r = dataplane_attach(reconciler->dataplane, wanted, &interface.attachment);
-	if (r < 0) {
-		interface.attachment.error = r;
-		interface.error = attach_error(r);
-		log_error("cannot attach to %s: %s", wanted->name, interface.error);
-	} else {
-		log_notice("attached to %s (%s, program %u)", wanted->name,
-			attachment_kind_name(interface.attachment.kind),
-			interface.attachment.program_id);
-	}
-	return interface;
-}
-
-/* Leaves the interfaces that are not wanted any more, of this agent or of one before it. */
-static void detach_others(struct reconciler *reconciler)
-{
-	_cleanup_free_ uint32_t *attached = NULL;
-	size_t n;
-	int r;
-
-	r = dataplane_attached(&attached, &n);
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (find_interface(reconciler, attached[i]))
-			continue;
-		r = dataplane_detach(attached[i]);
-		if (r == 0)
-			log_notice("detached from interface %u", attached[i]);
-	}
-	if (r < 0)
-		log_warning("cannot leave a former interface: %s", strerror(-r));
-}
-
-/*
- * Attaches to the new interfaces before leaving the old. Without any default route it stays where it
- * is: the route may be back in a moment.
- */
-static int follow_interfaces(struct reconciler *reconciler)
-{
-	_cleanup_free_ struct host_interface *wanted = NULL;
-	_cleanup_free_ struct status_interface *fresh = NULL;
-	size_t n;
-	int r;
-
-	r = wanted_interfaces(reconciler, &wanted, &n);
-	if (r < 0)
-		return r;
-	if (n == 0 && reconciler->n_interfaces > 0) {
-		reconciler->interfaces_are_stale = false;
-		return 0;
-	}
-	fresh = calloc(n + 1, sizeof(*fresh));
-	if (!fresh)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		fresh[i] = attach_one(reconciler, &wanted[i]);
-	free(reconciler->interfaces);
-	reconciler->interfaces = TAKE_PTR(fresh);
-	reconciler->n_interfaces = n;
-	if (n > 0)
-		detach_others(reconciler);
-	reconciler->interfaces_are_stale = false;
-	return 0;
+	tunnels_done(&reconciler->tunnels);
+	name_rows(&reconciler->have, &none);
 }
 
 /*
  * Everything up to the plan, which changes nothing. -EAGAIN from reading namespaces does not end it:
- * `ret_refreshed` has it, and the plan minds what is not known.
+ * `ret_refreshed` has it, and the plan minds what is not known. The maps come first: when they cannot be
+ * read, snapshot and tunnels stay as they are.
  */
 static int read_and_plan(
 	struct reconciler *reconciler, struct rows *ret_desired, int *ret_refreshed)
 {
 	int r;
 
-	*ret_refreshed = observer_refresh(&reconciler->observer);
+	r = read_have(reconciler);
+	if (r < 0)
+		return r;
+	*ret_refreshed = observer_refresh(&reconciler->observer, reconciler->config);
 	if (*ret_refreshed < 0 && *ret_refreshed != -EAGAIN)
 		return *ret_refreshed;
-	r = read_have(reconciler);
-	return r < 0 ? r : make_plan(reconciler, ret_desired);
+	r = make_plan(reconciler, ret_desired);
+	if (r < 0)
+		forget_tunnels(reconciler);
+	return r;
 }
 
-int reconciler_run(struct reconciler *reconciler)
+/* What is counted between this and the attachment is counted in the former maps, and lost. */
+static void carry_counters(struct reconciler *reconciler)
+{
+	_cleanup_(rows_done) struct rows rows = { 0 };
+	struct slot_counters counters;
+
+	if (reconciler->former.remotes < 0)
+		return;
+	if (entry_maps_read(&reconciler->former, &rows) < 0)
+		rows = (struct rows){ 0 };
+	for (size_t i = 0, j = 0; i < reconciler->have.n; i++) {
+		const struct row *row = &reconciler->have.list[i];
+
+		while (j < rows.n && row_compare(&rows.list[j], row) < 0)
+			j++;
+		if (j < rows.n && row_compare(&rows.list[j], row) == 0 &&
+			rows.list[j].entry.game_server_ip == row->entry.game_server_ip &&
+			entry_maps_count(&reconciler->former, rows.list[j].entry.slot, &counters) ==
+				0)
+			(void)entry_maps_set_count(&reconciler->maps, row->entry.slot, &counters);
+	}
+	if (entry_maps_count(&reconciler->former, MAPS_SLOT_NONE, &counters) == 0)
+		(void)entry_maps_set_count(&reconciler->maps, MAPS_SLOT_NONE, &counters);
+}
+
+/* Attaches, leaves, restores. With maps that are to take the place of others this is the moment. */
+static int follow(struct reconciler *reconciler)
+{
+	bool beside = dataplane_is_beside(reconciler->dataplane);
+	int r = 0;
+
+	if (takeover_wait(reconciler) > 0)
+		return -EAGAIN;
+	if (beside) {
+		carry_counters(reconciler);
+		entry_maps_done(&reconciler->former);
+	}
+	/* Following looks at the attachments as well. */
+	if (reconciler->interfaces.attachments_stale && !reconciler->interfaces.stale)
+		r = interfaces_restore(&reconciler->interfaces);
+	if (reconciler->interfaces.stale)
+		r = interfaces_follow(&reconciler->interfaces);
+	if (beside && !dataplane_is_beside(reconciler->dataplane))
+		log_notice("new maps with room for %u rows have taken the place of the former",
+			reconciler->maps.max_rows);
+	return r;
+}
+
+/* `max_entries` may have changed. Without the memory for it, things stay as they are. */
+static void resize(struct reconciler *reconciler)
+{
+	uint32_t wanted = reconciler->config->max_entries;
+
+	if (wanted == reconciler->maps.max_rows || wanted == reconciler->refused_rows)
+		return;
+	reconciler->refused_rows = 0;
+	if (load_program(reconciler) < 0) {
+		log_error("the maps keep their room for %u rows", reconciler->maps.max_rows);
+		reconciler->refused_rows = wanted;
+	}
+}
+
+/* With the pins went the maps; those that are made now are filled by the pass that follows. */
+static void renew_pins(struct reconciler *reconciler)
+{
+	const struct placement *placement = &reconciler->interfaces.placement;
+	bool wanted = !placement->detached || placement->n > 0;
+
+	if (!reconciler->pins_are_doubtful || !wanted)
+		return;
+	reconciler->pins_are_doubtful = false;
+	if (dataplane_is_pinned(reconciler->dataplane))
+		return;
+	log_notice("the pins were removed: making them anew");
+	(void)load_program(reconciler);
+}
+
+/* Rows come before others go, so the room of those is for the next plan. */
+static bool removes(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_ops; i++)
+		if (plan->ops[i].verb == PLAN_REMOVE)
+			return true;
+	return false;
+}
+
+/* `ret_refreshed`: what came of reading the namespaces. */
+static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
-	int refreshed, r;
+	int r;
 
-	r = read_and_plan(reconciler, &desired, &refreshed);
+	resize(reconciler);
+	renew_pins(reconciler);
+	r = read_and_plan(reconciler, &desired, ret_refreshed);
 	if (r < 0)
 		return r;
 	/* An exempt client more only keeps packets on the tunnel, so they come first and go last. */
@@ -374,9 +509,28 @@ int reconciler_run(struct reconciler *reconciler)
 		r = read_have(reconciler);
 	name_rows(&reconciler->have, &desired);
 	/* The maps are right before the first packet is looked at. */
-	if (r == 0 && reconciler->interfaces_are_stale)
-		r = follow_interfaces(reconciler);
+	if (r == 0)
+		r = follow(reconciler);
 	reconciler->passes++;
+	reconciler->room_was_freed =
+		r == 0 && reconciler->plan.n_no_room > 0 && removes(&reconciler->plan);
+	return r;
+}
+
+int reconciler_run(struct reconciler *reconciler)
+{
+	int refreshed = -EAGAIN, r;
+
+	reconciler->pass_error = 0;
+	reconciler->room_was_freed = false;
+	r = do_pass(reconciler, &refreshed);
+	reconciler->has_failed = r < 0;
+	if (r < 0 && r != -EAGAIN)
+		reconciler->pass_error = r;
+	if (refreshed < 0 || (r == -EAGAIN && takeover_wait(reconciler) == 0))
+		reconciler->unread++;
+	else
+		reconciler->unread = 0;
 	if (r < 0)
 		return r;
 	if (refreshed == 0)
@@ -387,14 +541,10 @@ int reconciler_run(struct reconciler *reconciler)
 int reconciler_dry_run(struct reconciler *reconciler, FILE *out)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
-	_cleanup_free_ struct host_interface *wanted = NULL;
 	int refreshed, r;
 	size_t n;
 
 	r = read_and_plan(reconciler, &desired, &refreshed);
-	if (r < 0)
-		return r;
-	r = wanted_interfaces(reconciler, &wanted, &n);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < reconciler->plan.n_ops; i++) {
@@ -403,8 +553,9 @@ int reconciler_dry_run(struct reconciler *reconciler, FILE *out)
 		describe(&reconciler->plan.ops[i], &reconciler->tunnels, text, sizeof(text));
 		(void)fprintf(out, "%s\n", text);
 	}
-	for (size_t i = 0; i < n; i++)
-		(void)fprintf(out, "attach to %s\n", wanted[i].name);
+	r = interfaces_dry_run(&reconciler->interfaces, out, &n);
+	if (r < 0)
+		return r;
 	if (reconciler->plan.n_ops == 0 && n == 0)
 		(void)fprintf(out, "nothing to do\n");
 	return 0;
@@ -413,20 +564,29 @@ int reconciler_dry_run(struct reconciler *reconciler, FILE *out)
 static struct status view(const struct reconciler *reconciler)
 {
 	return (struct status){
-		.pid = getpid(),
+		.pid = reconciler->pid,
 		.started_at = reconciler->started_at,
 		.synced_at = reconciler->synced_at,
 		.passes = reconciler->passes,
+		.pass_error = reconciler->pass_error,
+		.unread = reconciler->unread,
+		.route_reads = reconciler->interfaces.route_reads,
 		.config_path = reconciler->config_path,
+		.config_file = reconciler->config_file,
+		.config_loaded_at = reconciler->config_loaded_at,
 		.config_error = reconciler->config_error,
+		.reloads = reconciler->reloads,
 		.snapshot = &reconciler->observer.snapshot,
 		.tunnels = &reconciler->tunnels,
+		.overrides = reconciler->overrides,
+		.placement = &reconciler->interfaces.placement,
 		.rows = &reconciler->have,
 		.no_room = reconciler->plan.no_room,
 		.n_no_room = reconciler->plan.n_no_room,
 		.max_rows = reconciler->maps.max_rows,
-		.interfaces = reconciler->interfaces,
-		.n_interfaces = reconciler->n_interfaces,
+		.takeover_waits = takeover_wait(reconciler) > 0,
+		.interfaces = reconciler->interfaces.list,
+		.n_interfaces = reconciler->interfaces.n,
 	};
 }
 
@@ -435,6 +595,13 @@ bool reconciler_is_degraded(const struct reconciler *reconciler)
 	struct status status = view(reconciler);
 
 	return status_is_degraded(&status);
+}
+
+json_t *reconciler_picture(const struct reconciler *reconciler)
+{
+	struct status status = view(reconciler);
+
+	return picture_make(&status);
 }
 
 json_t *reconciler_status(struct reconciler *reconciler)

@@ -11,38 +11,64 @@
 
 #include "agent/core/config.h"
 #include "agent/core/status.h"
+#include "agent/interfaces.h"
 #include "agent/kern/dataplane.h"
 #include "agent/kern/events.h"
 #include "agent/observe.h"
 
 struct reconciler {
-	const struct config *config; /* borrowed; replaced on reload */
-	const char *config_path;     /* likewise; NULL: none */
-	const char *config_error;    /* likewise; why the last reload was refused */
+	const struct config *config;       /* borrowed; replaced on reload */
+	const struct overrides *overrides; /* borrowed; NULL: none */
+	const char *config_path;           /* borrowed; NULL: none */
+	const char *config_file;           /* borrowed; where it is looked for */
+	time_t config_loaded_at;
+	const struct config_error *config_error; /* borrowed; why the last reload was refused */
+	uint64_t reloads;                        /* up to the last pass */
 	struct rtnl *rtnl;
 	struct observer observer;
 	struct dataplane *dataplane; /* NULL in a dry run */
+	uint64_t strip_flags;
 	struct entry_maps maps;
+	struct entry_maps former; /* whose place they take, for its counters; closed after that */
+	bool pins_are_doubtful;   /* somebody asked to attach: see whether they are there */
+	uint32_t refused_rows;    /* max_entries for which the kernel had no memory */
+	uint64_t loaded_usec;     /* when the program was, CLOCK_MONOTONIC */
 	struct tunnels tunnels;
 	struct rows have; /* what the maps hold; true while have_is_valid */
 	bool have_is_valid;
 	struct plan plan;       /* the last one; its no_room is reported */
+	bool room_was_freed;    /* by a plan that had no room for others */
 	bool clients_are_stale; /* exempt_clients may differ from the configuration */
-	bool interfaces_are_stale;
-	struct status_interface *interfaces;
-	size_t n_interfaces;
+	struct interfaces interfaces;
 	time_t started_at, synced_at;
+	int pid; /* the agent's: a child may write the status */
 	uint64_t passes;
+	int pass_error;      /* 0, or why the last one could not do all */
+	bool has_failed;     /* likewise, also where it is to be expected */
+	unsigned int unread; /* passes since everything was read */
 };
 
-/* Opens the request socket, and, unless in a dry run, loads the program and opens the maps. */
-int reconciler_init(struct reconciler *reconciler, const struct config *config, bool dry_run);
+/*
+ * Opens the request socket, and, unless in a dry run, loads the program and opens the maps. `run_dir`:
+ * where to remember what must outlive the agent; borrowed; -1: a dry run.
+ */
+int reconciler_init(struct reconciler *reconciler, const struct config *config, int run_dir);
 void reconciler_done(struct reconciler *reconciler);
 
-void reconciler_ring(struct reconciler *reconciler, const struct bell *bell);
+/* Notes what a bell says. In how many microseconds it takes a pass; UINT64_MAX: it takes none. */
+uint64_t reconciler_ring(struct reconciler *reconciler, const struct bell *bell);
+
+/* Likewise after a pass, for what it left for later. */
+uint64_t reconciler_wait(const struct reconciler *reconciler);
 void reconciler_ring_list(struct reconciler *reconciler);
 /* Read everything anew, maps and attachments included. */
 void reconciler_ring_all(struct reconciler *reconciler);
+
+/*
+ * Has the program follow an operator. The pins are made anew if somebody has removed them: whoever says
+ * "attach" after that means it.
+ */
+void reconciler_place(struct reconciler *reconciler, const struct placement *placement);
 
 /*
  * One pass. 0: maps and kernel agree. -EAGAIN: something could not be read or written; what could be
@@ -55,4 +81,6 @@ int reconciler_dry_run(struct reconciler *reconciler, FILE *out);
 
 /* The status document, newly made; NULL when memory is short. */
 json_t *reconciler_status(struct reconciler *reconciler);
+/* What core/changes.h compares; likewise. */
+json_t *reconciler_picture(const struct reconciler *reconciler);
 bool reconciler_is_degraded(const struct reconciler *reconciler);

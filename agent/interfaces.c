@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <net/if_arp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/interfaces.h"
+#include "agent/util/cleanup.h"
+#include "agent/util/clock.h"
+#include "agent/util/error.h"
+#include "agent/util/log.h"
+
+void interfaces_done(struct interfaces *interfaces)
+{
+	free(interfaces->list);
+	*interfaces = (struct interfaces){ 0 };
+}
+
+/* One that is not there is reported as not attached; it may come. */
+static int get_by_name(
+	const struct interfaces *interfaces, const char *name, struct host_interface *ret)
+{
+	struct host_interface found = { 0 };
+	int r = rtnl_get_interface(interfaces->rtnl, name, &found);
+
+	if (r < 0 && r != -ENODEV)
+		return r;
+	if (r < 0)
+		(void)snprintf(found.name, sizeof(found.name), "%s", name);
+	*ret = found;
+	return 0;
+}
+
+static int named_interfaces(
+	struct interfaces *interfaces, struct host_interface **ret, size_t *ret_n)
+{
+	const struct config *config = interfaces->config;
+	_cleanup_free_ struct host_interface *list = calloc(config->n_interfaces, sizeof(*list));
+
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->n_interfaces; i++) {
+		int r = get_by_name(interfaces, config->interfaces[i], &list[i]);
+
+		if (r < 0)
+			return r;
+	}
+	*ret = TAKE_PTR(list);
+	*ret_n = config->n_interfaces;
+	return 0;
+}
+
+static int default_interfaces(struct interfaces *interfaces, const struct routes *routes,
+	struct host_interface **ret, size_t *ret_n)
+{
+	_cleanup_free_ struct host_interface *list = NULL;
+	_cleanup_free_ uint32_t *ifindexes = NULL;
+	size_t n_ifindexes, n = 0;
+	int r;
+
+	r = routes_default_interfaces(routes, &ifindexes, &n_ifindexes);
+	if (r < 0)
+		return r;
+	list = calloc(n_ifindexes + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < n_ifindexes; i++) {
+		r = rtnl_get_interface_by_index(interfaces->rtnl, ifindexes[i], &list[n]);
+		if (r == 0)
+			n++;
+		else if (r != -ENODEV) /* went with its route, after the dump */
+			return r;
+	}
+	*ret = TAKE_PTR(list);
+	*ret_n = n;
+	return 0;
+}
+
+/* Where the program is, by this agent or one before it. One that is gone is reported as such. */
+static int present_interfaces(
+	struct interfaces *interfaces, struct host_interface **ret, size_t *ret_n)
+{
+	_cleanup_free_ struct host_interface *list = NULL;
+	_cleanup_free_ uint32_t *pinned = NULL;
+	size_t n_present = interfaces->n, n = 0;
+	int r = 0;
+
+	if (interfaces->n == 0)
+		r = dataplane_attached(&pinned, &n_present);
+	if (r < 0)
+		return r;
+	list = calloc(n_present + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < n_present; i++) {
+		const struct attachment *known = pinned ? NULL : &interfaces->list[i].attachment;
+
+		r = rtnl_get_interface_by_index(
+			interfaces->rtnl, known ? known->ifindex : pinned[i], &list[n]);
+		if (r < 0 && r != -ENODEV && r != -EINVAL) /* index 0 */
+			return r;
+		if (r < 0 && known)
+			memcpy(list[n].name, known->ifname, sizeof(known->ifname));
+		n += r == 0 || known;
+	}
+	*ret = TAKE_PTR(list);
+	*ret_n = n;
+	return 0;
+}
+
+/* Without any default route it stays where it is: the route may be back in a moment. */
+static int configured_interfaces(struct interfaces *interfaces, const struct routes *routes,
+	struct host_interface **ret, size_t *ret_n)
+{
+	int r;
+
+	if (interfaces->config->n_interfaces > 0)
+		return named_interfaces(interfaces, ret, ret_n);
+	r = default_interfaces(interfaces, routes, ret, ret_n);
+	if (r < 0 || *ret_n > 0)
+		return r;
+	free(*ret);
+	*ret = NULL;
+	return present_interfaces(interfaces, ret, ret_n);
+}
+
+static bool has_name(const struct host_interface *list, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Where an operator wants it goes before, and after a detach it is all. */
+static int wanted_interfaces(struct interfaces *interfaces, const struct routes *routes,
+	struct host_interface **ret, size_t *ret_n)
+{
+	const struct placement *placement = &interfaces->placement;
+	_cleanup_free_ struct host_interface *configured = NULL, *list = NULL;
+	size_t n_configured = 0, n = 0;
+	int r = 0;
+
+	if (!placement->detached)
+		r = configured_interfaces(interfaces, routes, &configured, &n_configured);
+	if (r < 0)
+		return r;
+	list = calloc(n_configured + placement->n + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	for (size_t i = 0; i < n_configured; i++)
+		list[n++] = configured[i];
+	for (size_t i = 0; i < placement->n; i++) {
+		if (has_name(list, n, placement->names[i]))
+			continue;
+		r = get_by_name(interfaces, placement->names[i], &list[n]);
+		if (r < 0)
+			return r;
+		n++;
+	}
+	*ret = TAKE_PTR(list);
+	*ret_n = n;
+	return 0;
+}
+
+static const struct status_interface *find_interface(
+	const struct interfaces *interfaces, uint32_t ifindex)
+{
+	for (size_t i = 0; i < interfaces->n; i++)
+		if (interfaces->list[i].attachment.ifindex == ifindex)
+			return &interfaces->list[i];
+	return NULL;
+}
+
+static const char *attach_error(int r)
+{
+	switch (r) {
+	case -ENODEV:
+		return "there is no such interface";
+	case -EEXIST:
+		return "a filter of somebody else has our clsact priority and handle";
+	case -EMEDIUMTYPE:
+		return "what is pinned for it is not ours: see whose it is and remove it";
+	case -ENOENT:
+		return "its pins were removed: try \"ipipdirectctl attach\", else restart the agent";
+	case -EAGAIN:
+		return "its pin was removed and it is still attached: see who else has that "
+		       "/sys/fs/bpf mounted";
+	case -EBUSY: /* of guard_one() */
+		return "it has " OFFLOAD_FEATURE ", which cannot be turned off";
+	default:
+		return strerror(-r);
+	}
+}
+
+static void give_back(const struct interfaces *interfaces, uint32_t ifindex, const char *name)
+{
+	int r = guard_give_back(interfaces->guard.directory, ifindex);
+
+	if (r > 0)
+		log_notice("%s: turned " OFFLOAD_FEATURE " on again", name);
+	else if (r < 0)
+		log_warning("%s: cannot turn " OFFLOAD_FEATURE " on again: %s", name, strerror(-r));
+}
+
+/*
+ * Sees to it that the device does not segment stripped packets by itself. What cannot be made safe is
+ * not attached to: there the tunnel is the only right way.
+ */
+static int guard_one(struct interfaces *interfaces, const struct host_interface *wanted,
+	struct status_interface *interface, bool *ret_give_back)
+{
+	struct guarded guarded;
+
+	guard_interface(&interfaces->guard, interfaces->config->offload_guard, wanted->ifindex,
+		wanted->name, &guarded);
+	if (guarded.error == -ENODEV)
+		return -ENODEV;
+	interface->guard = guarded.view;
+	*ret_give_back = guarded.give_back;
+	if (guarded.again)
+		log_warning("%s: somebody turned " OFFLOAD_FEATURE " on: turned it off again",
+			wanted->name);
+	else if (guarded.turned_off)
+		log_notice("%s: turned " OFFLOAD_FEATURE " off", wanted->name);
+	else if (guarded.error < 0)
+		log_error("%s: cannot turn " OFFLOAD_FEATURE " off: %s", wanted->name,
+			strerror(-guarded.error));
+	if (offload_is_safe(guarded.view.reason, interfaces->guard.kernel_clears))
+		return 0;
+	if (error_may_pass(guarded.error)) /* nothing is known: what is there stays */
+		return guarded.error;
+	(void)dataplane_detach(wanted->ifindex); /* of an agent before this one */
+	return -EBUSY;
+}
+
+void interfaces_replace_program(struct interfaces *interfaces, struct dataplane *dataplane)
+{
+	interfaces->dataplane = dataplane;
+	interfaces->stale = true;
+	for (size_t i = 0; i < interfaces->n; i++)
+		interfaces->list[i].attachment.program_id = 0;
+}
+
+static bool is_attached(const struct status_interface *interface)
+{
+	return interface && interface->attachment.kind != ATTACHMENT_NONE;
+}
+
+static void note_restored(struct status_interface *interface, const char *name)
+{
+	interface->restored++;
+	log_about(LOG_WARNING, &(const struct log_about){ .id = LOG_ID_RESTORED, .ifname = name },
+		"%s: somebody took the program off: attached again (%s, program %u)", name,
+		attachment_kind_name(interface->attachment.kind), interface->attachment.program_id);
+}
+
+static struct status_interface attach_one(
+	struct interfaces *interfaces, const struct host_interface *wanted)
+{
+	const struct status_interface *old = find_interface(interfaces, wanted->ifindex);
+	struct status_interface interface = {
+		.attachment.ifindex = wanted->ifindex,
+		.next_hop = old ? old->next_hop : UPLINK_SHORTCUT,
+		.restored = old ? old->restored : 0,
+	};
+	bool is_given_back = false;
+	int there = -ENOENT, r = -ENODEV;
+
+	if (wanted->ifindex != 0)
+		r = guard_one(interfaces, wanted, &interface, &is_given_back);
+	if (is_attached(old) && r != -ENODEV)
+		there = dataplane_check(&old->attachment);
+	interfaces->may_pass = interfaces->may_pass || error_may_pass(r) || error_may_pass(there);
+	/* Where nothing is known just now, what was there holds. */
+	if ((error_may_pass(r) && there == 0) || (r == 0 && error_may_pass(there)) ||
+		(error_may_pass(r) && error_may_pass(there)))
+		return *old;
+	if (r == 0 && there == 0) {
+		interface.attachment = old->attachment;
+	} else if (r == 0) {
+		r = dataplane_attach(interfaces->dataplane, wanted,
+			old ? old->attachment.program_id : 0, &interface.attachment);
+		if (r == 0 && is_attached(old) && old->attachment.program_id != 0)
+			note_restored(&interface, wanted->name);
+		else if (r == 0)
+			log_about(LOG_NOTICE,
+				&(const struct log_about){
+					.id = LOG_ID_ATTACHED, .ifname = wanted->name },
+				"attached to %s (%s, program %u)", wanted->name,
+				attachment_kind_name(interface.attachment.kind),
+				interface.attachment.program_id);
+	}
+	memcpy(interface.attachment.ifname, wanted->name, sizeof(wanted->name));
+	interfaces->may_pass = interfaces->may_pass || error_may_pass(r);
+	if (r < 0) {
+		interface.attachment.error = r;
+		interface.error = attach_error(r);
+		if (!old || old->attachment.error != r) /* said once */
+			log_about(LOG_ERR,
+				&(const struct log_about){ .id = LOG_ID_NOT_ATTACHED,
+					.ifname = wanted->name,
+					.reason = interface.error },
+				"cannot attach to %s: %s", wanted->name, interface.error);
+	} else if (is_given_back) { /* the program that is there now can do without */
+		give_back(interfaces, wanted->ifindex, wanted->name);
+	}
+	return interface;
+}
+
+/* Leaves the interfaces that are not wanted any more, of this agent or of one before it. */
+static int detach_others(struct interfaces *interfaces)
+{
+	_cleanup_free_ uint32_t *attached = NULL;
+	size_t n;
+	int r;
+
+	r = dataplane_attached(&attached, &n);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (find_interface(interfaces, attached[i]))
+			continue;
+		r = dataplane_detach(attached[i]);
+		if (r == 0)
+			log_notice("detached from interface %u", attached[i]);
+	}
+	if (r < 0)
+		log_warning("cannot leave a former interface: %s", strerror(-r));
+	return r;
+}
+
+/* Likewise for what was turned off there. */
+static void give_back_others(struct interfaces *interfaces)
+{
+	_cleanup_(offload_memory_done) struct offload_memory here = { 0 }, elsewhere = { 0 };
+	int r;
+
+	r = guard_read(interfaces->guard.directory, &here, &elsewhere);
+	if (r < 0)
+		log_warning("cannot read " GUARD_FILE ": %s", strerror(-r));
+	for (size_t i = 0; i < here.n; i++)
+		if (!find_interface(interfaces, here.list[i].ifindex))
+			give_back(interfaces, here.list[i].ifindex, here.list[i].ifname);
+}
+
+/* Attaches to the new interfaces before leaving the old. */
+static int attach_wanted(struct interfaces *interfaces, const struct routes *routes)
+{
+	_cleanup_free_ struct host_interface *wanted = NULL;
+	_cleanup_free_ struct status_interface *fresh = NULL;
+	bool all_attached = true;
+	size_t n;
+	int r;
+
+	r = wanted_interfaces(interfaces, routes, &wanted, &n);
+	if (r < 0)
+		return r;
+	fresh = calloc(n + 1, sizeof(*fresh));
+	if (!fresh)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		fresh[i] = attach_one(interfaces, &wanted[i]);
+		all_attached = all_attached && fresh[i].attachment.error == 0;
+	}
+	free(interfaces->list);
+	interfaces->list = TAKE_PTR(fresh);
+	interfaces->n = n;
+	if (n == 0 && !interfaces->placement.detached)
+		return 0;
+	r = detach_others(interfaces);
+	/* Who wants it off waits until it is. */
+	if (r < 0 && interfaces->placement.detached)
+		return r;
+	give_back_others(interfaces);
+	r = all_attached ? dataplane_settle(interfaces->dataplane) : 0;
+	if (r < 0)
+		log_warning("cannot remove pins of a former program: %s", strerror(-r));
+	return 0;
+}
+
+void interfaces_place(struct interfaces *interfaces, const struct placement *placement)
+{
+	interfaces->placement = *placement;
+	interfaces->stale = true;
+	interfaces->read_again = 0;
+}
+
+bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)
+{
+	bool minds = false;
+
+	if (bell->routes_changed || bell->overrun)
+		minds = interfaces->stale = true;
+	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) || bell->overrun)
+		minds = interfaces->attachments_stale = true;
+	return minds;
+}
+
+bool interfaces_have_links(const struct interfaces *interfaces)
+{
+	for (size_t i = 0; i < interfaces->n; i++)
+		if (interfaces->list[i].attachment.kind == ATTACHMENT_TCX)
+			return true;
+	return false;
+}
+
+bool interfaces_check(struct interfaces *interfaces, enum attachment_kind kind)
+{
+	for (size_t i = 0; i < interfaces->n; i++)
+		if (interfaces->list[i].attachment.kind == kind &&
+			dataplane_check(&interfaces->list[i].attachment) < 0)
+			interfaces->attachments_stale = true;
+	return interfaces->attachments_stale;
+}
+
+static void restore_one(struct interfaces *interfaces, struct status_interface *interface)
+{
+	bool was_attached = is_attached(interface);
+	struct host_interface wanted;
+	int r;
+
+	/* One that has no index yet, or is gone, comes and goes with a bell of its own. */
+	if (interface->attachment.ifindex == 0)
+		return;
+	r = rtnl_get_interface_by_index(interfaces->rtnl, interface->attachment.ifindex, &wanted);
+	if (r < 0) {
+		interfaces->may_pass = interfaces->may_pass || error_may_pass(r);
+		return;
+	}
+	*interface = attach_one(interfaces, &wanted);
+	if (!was_attached && is_attached(interface))
+		interfaces->stale = true; /* the program does not know its routes yet */
+}
+
+int interfaces_restore(struct interfaces *interfaces)
+{
+	interfaces->may_pass = false;
+	for (size_t i = 0; i < interfaces->n; i++)
+		restore_one(interfaces, &interfaces->list[i]);
+	interfaces->attachments_stale = interfaces->may_pass;
+	return interfaces->may_pass ? -EAGAIN : 0;
+}
+
+/* While it changes it is nobody's, and its packets ask the FIB. */
+static void set_uplink(struct maps_uplink *place, const struct maps_uplink *wanted)
+{
+	if (uplink_equal(place, wanted))
+		return;
+	__atomic_store_n(&place->ifindex, 0, __ATOMIC_SEQ_CST);
+	memcpy(place->routed, wanted->routed, sizeof(place->routed));
+	place->is_default = wanted->is_default;
+	place->gateway = 0;
+	place->generation++;
+	__atomic_store_n(&place->ifindex, wanted->ifindex, __ATOMIC_SEQ_CST);
+}
+
+/* Tells the program what it may know of its interfaces' routes. */
+static void tell_routes(struct interfaces *interfaces, const struct routes *routes)
+{
+	struct maps_uplink *places = dataplane_tables(interfaces->dataplane)->uplinks;
+	bool taken[MAPS_UPLINKS] = { false };
+
+	for (size_t i = 0; i < interfaces->n; i++) {
+		struct status_interface *interface = &interfaces->list[i];
+		uint32_t ifindex = interface->attachment.ifindex, place = ifindex % MAPS_UPLINKS;
+		struct maps_uplink uplink;
+
+		if (interface->attachment.kind == ATTACHMENT_NONE)
+			continue;
+		interface->next_hop = uplink_make(routes, ifindex, &uplink);
+		if (taken[place]) {
+			interface->next_hop = UPLINK_NO_PLACE;
+			continue;
+		}
+		taken[place] = true;
+		set_uplink(&places[place], &uplink);
+	}
+	for (size_t i = 0; i < MAPS_UPLINKS; i++)
+		if (!taken[i])
+			__atomic_store_n(&places[i].ifindex, 0, __ATOMIC_SEQ_CST);
+}
+
+/* The gateways that the program may send to: only those with a link-layer address have an entry. */
+static int note_gateways(struct interfaces *interfaces, const struct routes *routes)
+{
+	_cleanup_free_ uint32_t *ifindexes = calloc(interfaces->n + 1, sizeof(*ifindexes));
+	size_t n = 0;
+
+	if (!ifindexes)
+		return -ENOMEM;
+	for (size_t i = 0; i < interfaces->n; i++)
+		if (interfaces->list[i].attachment.arphrd == ARPHRD_ETHER)
+			ifindexes[n++] = interfaces->list[i].attachment.ifindex;
+	next_hops_update(&interfaces->upkeep.hops, routes, ifindexes, n);
+	return 0;
+}
+
+uint64_t interfaces_wait(const struct interfaces *interfaces)
+{
+	uint64_t now = monotonic_usec();
+
+	return interfaces->read_again > now ? interfaces->read_again - now : 0;
+}
+
+/* A host that speaks BGP may have a million of them, of which some change all the time. */
+static int read_routes(struct interfaces *interfaces, struct routes *ret)
+{
+	uint64_t start = monotonic_usec(), end;
+	int r = rtnl_read_routes(interfaces->rtnl, ret);
+
+	end = monotonic_usec();
+	interfaces->read_again = end + routes_pause(end - start);
+	interfaces->route_reads++;
+	return r;
+}
+
+int interfaces_follow(struct interfaces *interfaces)
+{
+	_cleanup_(routes_done) struct routes routes = { 0 };
+	int r;
+
+	if (interfaces_wait(interfaces) > 0)
+		return 0;
+	interfaces->may_pass = false;
+	r = read_routes(interfaces, &routes);
+	if (r == 0)
+		r = attach_wanted(interfaces, &routes);
+	if (r == 0)
+		r = note_gateways(interfaces, &routes);
+	if (r < 0)
+		return r;
+	tell_routes(interfaces, &routes);
+	interfaces->stale = interfaces->may_pass;
+	interfaces->attachments_stale = false;
+	return interfaces->may_pass ? -EAGAIN : 0;
+}
+
+static void describe_attach(
+	const struct interfaces *interfaces, const struct host_interface *wanted, FILE *out)
+{
+	struct guarded guarded = { 0 };
+	char name[4 * IF_NAMESIZE + 8];
+
+	log_escape(wanted->name, name, sizeof(name));
+	if (wanted->ifindex != 0)
+		guard_interface(&interfaces->guard, interfaces->config->offload_guard,
+			wanted->ifindex, wanted->name, &guarded);
+	if (guarded.turned_off)
+		(void)fprintf(out, "turn " OFFLOAD_FEATURE " off on %s\n", name);
+	if (offload_is_safe(guarded.view.reason, interfaces->guard.kernel_clears))
+		(void)fprintf(out, "attach to %s\n", name);
+}
+
+int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n)
+{
+	_cleanup_(routes_done) struct routes routes = { 0 };
+	_cleanup_free_ struct host_interface *wanted = NULL;
+	size_t n = 0;
+	int r;
+
+	r = rtnl_read_routes(interfaces->rtnl, &routes);
+	if (r == 0)
+		r = wanted_interfaces(interfaces, &routes, &wanted, &n);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n; i++)
+		describe_attach(interfaces, &wanted[i], out);
+	*ret_n = n;
+	return 0;
+}

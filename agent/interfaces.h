@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/*
+ * The interfaces that the program hangs on: which the default routes or the configuration want, the
+ * guard of each, attaching before leaving, and what the program may know of their routes.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "agent/core/config.h"
+#include "agent/core/placement.h"
+#include "agent/core/status.h"
+#include "agent/guard.h"
+#include "agent/kern/dataplane.h"
+#include "agent/kern/rtnl.h"
+#include "agent/upkeep.h"
+
+struct interfaces {
+	const struct config *config; /* borrowed; replaced on reload */
+	struct placement placement;  /* what an operator wants besides, or instead */
+	struct rtnl *rtnl;           /* borrowed */
+	struct dataplane *dataplane; /* borrowed; NULL in a dry run */
+	struct guard guard;
+	bool stale;             /* routes, rules or links may have changed */
+	bool attachments_stale; /* somebody may have taken the program off */
+	bool may_pass;          /* an error of attaching that may pass by itself */
+	uint64_t route_reads;   /* since the start */
+	uint64_t read_again;    /* microseconds, CLOCK_MONOTONIC: not before that */
+	struct status_interface *list;
+	size_t n;
+	struct upkeep upkeep; /* of their gateways */
+};
+
+void interfaces_done(struct interfaces *interfaces);
+
+/* Has another program take the place of the one that is attached, the next time. */
+void interfaces_replace_program(struct interfaces *interfaces, struct dataplane *dataplane);
+
+/* Has it followed at once, whatever the pause between two reads of the routes. */
+void interfaces_place(struct interfaces *interfaces, const struct placement *placement);
+
+/* Whether a bell is about one of the interfaces. Notes what it says. */
+bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell);
+
+/* Puts the program back where somebody took it off. Nobody else's is touched. 0, or -EAGAIN: once more. */
+int interfaces_restore(struct interfaces *interfaces);
+
+/*
+ * Nothing rings when a TCX link goes, or the pin of a filter's program; this looks at all of one kind, at the price
+ * of a few system calls an interface. True: `attachments_stale` is set.
+ */
+bool interfaces_check(struct interfaces *interfaces, enum attachment_kind kind);
+bool interfaces_have_links(const struct interfaces *interfaces);
+
+/* Microseconds until the routes may be read; 0: now. */
+uint64_t interfaces_wait(const struct interfaces *interfaces);
+
+/*
+ * Reads the routes, attaches to what is wanted, leaves what is not, and tells the program the routes.
+ * 0, or -errno: it stays stale. It does as well, with 0, where interfaces_wait() is not over.
+ */
+int interfaces_follow(struct interfaces *interfaces);
+
+/* Writes to `out` what following would do, a line each; `ret_n` interfaces are wanted. */
+int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n);
