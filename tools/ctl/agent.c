@@ -12,6 +12,7 @@
 #include "agent/util/cleanup.h"
 #include "agent/util/file.h"
 #include "tools/ctl/agent.h"
+#include "tools/ctl/output.h"
 
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
 #define STATUS_FILE "status.json"
@@ -20,11 +21,24 @@
 /* Some 100000 rows. */
 #define STATUS_SIZE_MAX ((size_t)64 * 1024 * 1024)
 
+static const char *run_directory(void)
+{
+	return getenv("RUNTIME_DIRECTORY") ?: RUN_DIR_DEFAULT;
+}
+
 static int run_path(const char *name, char **ret)
 {
-	const char *directory = getenv("RUNTIME_DIRECTORY") ?: RUN_DIR_DEFAULT;
+	return asprintf(ret, "%s/%s", run_directory(), name) < 0 ? -ENOMEM : 0;
+}
 
-	return asprintf(ret, "%s/%s", directory, name) < 0 ? -ENOMEM : 0;
+int agent_open_run_directory(int *ret_fd)
+{
+	int fd = open(run_directory(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
 }
 
 /*
@@ -49,6 +63,18 @@ int agent_lock(int *ret_fd)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+int agent_stat_lock(struct stat *ret)
+{
+	_cleanup_free_ char *path = NULL;
+	int r = run_path(LOCK_FILE, &path);
+
+	if (r < 0) {
+		path = NULL;
+		return r;
+	}
+	return lstat(path, ret) < 0 ? -errno : 0;
 }
 
 static enum agent_life ask_life(void)
@@ -184,9 +210,54 @@ json_t *agent_view_json(const struct agent_view *view)
 		"file_age", (json_int_t)(age < 0 ? 0 : age));
 }
 
+const json_t *agent_netns(const json_t *document, const char *label)
+{
+	const json_t *netns;
+	size_t i;
+
+	json_array_foreach(json_object_get(document, "namespaces"), i, netns)
+	{
+		if (strcmp(json_text(netns, "label"), label) == 0)
+			return netns;
+	}
+	return NULL;
+}
+
+bool agent_is_detached(const struct agent_view *view)
+{
+	const json_t *agent = json_object_get(view->document, "agent");
+
+	return json_is_true(json_object_get(json_object_get(agent, "placement"), "detached"));
+}
+
+bool agent_has_shortcut(const struct agent_view *view, const json_t *interface)
+{
+	return view->life != AGENT_STOPPED &&
+	       strcmp(json_text(interface, "next_hop"), "shortcut") == 0;
+}
+
 int agent_exit(const struct agent_view *view)
 {
 	return view->life == AGENT_STOPPED ? CTL_UNREACHABLE : CTL_OK;
+}
+
+int agent_show(const struct ctl *ctl, json_t *(*make)(const struct agent_view *view),
+	int (*print)(const struct ctl *ctl, const json_t *document))
+{
+	_cleanup_(agent_view_done) struct agent_view view = { 0 };
+	int status;
+
+	if (agent_read(ctl, &view) < 0)
+		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
+	if (!view.document)
+		return agent_fail(ctl, &view);
+	status = ctl->json ? ctl_print_json(ctl, make(&view)) : print(ctl, view.document);
+	if (status != CTL_OK)
+		return status;
+	if (view.life == AGENT_STOPPED)
+		ctl_note(ctl, "the agent is not running: this is what it saw %s ago",
+			HUMAN_DURATION(time(NULL) - view.written_at));
+	return agent_exit(&view);
 }
 
 const char *json_text(const json_t *object, const char *key)

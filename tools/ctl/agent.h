@@ -6,6 +6,7 @@
  */
 
 #include <jansson.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "tools/ctl/ctl.h"
@@ -38,11 +39,33 @@ int agent_fail(const struct ctl *ctl, const struct agent_view *view);
  */
 int agent_lock(int *ret_fd);
 
+/* The lock as a file: the kernel's list of locks names it by inode. */
+int agent_stat_lock(struct stat *ret);
+
+/* Opens the agent's run directory. -ENOENT: no agent was ever here. */
+int agent_open_run_directory(int *ret_fd);
+
 /*
  * How the reader came by the document, as it stands in the output of every command that shows one:
  * agent_running (null: unknown) and file_age in seconds. NULL: no memory.
  */
 json_t *agent_view_json(const struct agent_view *view);
+
+/*
+ * A whole command that shows a part of the document: by `print`, or with -j what `make` makes of it. Says
+ * when no agent runs, whose last words these are.
+ */
+int agent_show(const struct ctl *ctl, json_t *(*make)(const struct agent_view *view),
+	int (*print)(const struct ctl *ctl, const json_t *document));
+
+/* The namespace of the document with that label; NULL: none. */
+const json_t *agent_netns(const json_t *document, const char *label);
+
+/* Whether an operator had the agent take the program off: it attaches to nothing by itself. */
+bool agent_is_detached(const struct agent_view *view);
+
+/* Whether packets out of that interface of the document find the default gateway without a route lookup. */
+bool agent_has_shortcut(const struct agent_view *view, const json_t *interface);
 
 /*
  * Exit status for a command that showed the document: CTL_UNREACHABLE when the agent is not

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/vfs.h>
 
+#include "agent/kern/map_dirs.h"
 #include "agent/util/cleanup.h"
 #include "tools/ctl/live.h"
 
@@ -15,7 +16,7 @@ int live_read(struct live *ret)
 	_cleanup_(live_done) struct live live = LIVE_NONE;
 	int r;
 
-	r = entry_maps_open(true, &live.maps);
+	r = entry_maps_open(PINS_MAPS_DIR, true, &live.maps);
 	if (r < 0)
 		return r;
 	r = entry_maps_read(&live.maps, &live.rows);
@@ -59,6 +60,18 @@ static int compare_rows(const void *a, const void *b)
 	return row_compare(a, b);
 }
 
+struct map_use live_use(const struct live *live)
+{
+	struct map_use use = { 0 };
+
+	for (size_t i = 0; i < live->rows.n; i++)
+		if (live->rows.list[i].map == ROW_SOURCES)
+			use.sources++;
+		else
+			use.remotes++;
+	return use;
+}
+
 size_t live_find(const struct live *live, struct ip4 remote, struct ip4 inner_source)
 {
 	struct row key = {
@@ -93,7 +106,11 @@ int live_fail_bpffs(const struct ctl *ctl)
 
 int live_fail(const struct ctl *ctl, int r)
 {
-	switch (r) {
+	bool others = false;
+
+	if (r == -ENOENT && live_check_bpffs() == 0)
+		(void)map_dirs_have_others(&others);
+	switch (others ? -EINVAL : r) {
 	case -ENOENT:
 		if (live_check_bpffs() < 0)
 			return live_fail_bpffs(ctl);

@@ -25,6 +25,13 @@ void live_done(struct live *live);
 /* Reads the counters of all rows, or fails. */
 int live_count(struct live *live);
 
+/* Rows in remotes and in sources; each has room for `maps.max_rows`. */
+struct map_use {
+	size_t remotes, sources;
+};
+
+struct map_use live_use(const struct live *live);
+
 /* The row of a remote, or with an inner source the row of `sources`; SIZE_MAX: there is none. */
 size_t live_find(const struct live *live, struct ip4 remote, struct ip4 inner_source);
 

@@ -17,8 +17,20 @@
 
 static const struct ctl_command *const commands[] = {
 	&ctl_status_command,
+	&ctl_netns_command,
 	&ctl_tunnels_command,
 	&ctl_map_command,
+	&ctl_stats_command,
+	&ctl_top_command,
+	&ctl_explain_command,
+	&ctl_doctor_command,
+	&ctl_metrics_command,
+	&ctl_events_command,
+	&ctl_config_command,
+	&ctl_reload_command,
+	&ctl_mode_command,
+	&ctl_resync_command,
+	&ctl_attach_command,
 	&ctl_detach_command,
 	&ctl_version_command,
 	NULL,
@@ -27,16 +39,61 @@ static const struct ctl_command *const commands[] = {
 enum long_only {
 	OPTION_STATUS_FILE = 256,
 	OPTION_FORCE,
+	OPTION_WATCH,
+	OPTION_BRIEF,
+	OPTION_NO_LEGEND,
+	OPTION_TEXTFILE,
+	OPTION_SORT,
+	OPTION_UNTIL_RELOAD,
 };
+
+#define INTERVAL_DEFAULT 1.0
+#define INTERVAL_MIN 0.1
+#define INTERVAL_MAX 3600.0
+#define ROUNDS_MAX 1000000000L
 
 static const struct option long_options[] = {
 	{ "json", no_argument, NULL, 'j' },
 	{ "pretty", no_argument, NULL, 'p' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
+	{ "brief", no_argument, NULL, OPTION_BRIEF },
+	{ "no-legend", no_argument, NULL, OPTION_NO_LEGEND },
 	{ "status-file", required_argument, NULL, OPTION_STATUS_FILE },
 	{ "force", no_argument, NULL, OPTION_FORCE },
+	{ "watch", optional_argument, NULL, OPTION_WATCH },
+	{ "rounds", required_argument, NULL, 'n' },
+	{ "delay", required_argument, NULL, 'd' },
+	{ "sort", required_argument, NULL, OPTION_SORT },
+	{ "until-reload", no_argument, NULL, OPTION_UNTIL_RELOAD },
+	{ "textfile", required_argument, NULL, OPTION_TEXTFILE },
 	{ 0 },
+};
+
+/* Those that only some commands take, as --help says it. */
+static const struct {
+	enum ctl_option bit;
+	const char *name;
+	const char *help;
+} command_options[] = {
+	{ CTL_OPTION_STATUS_FILE, "--status-file",
+		"  --status-file FILE\n"
+		"                 read FILE, and neither the agent nor the maps\n" },
+	{ CTL_OPTION_FORCE, "--force",
+		"  --force        do it in spite of what speaks against it\n" },
+	{ CTL_OPTION_WATCH, "--watch",
+		"  --watch[=SECS] go on, with rates, every SECS seconds (default 1)\n" },
+	{ CTL_OPTION_ROUNDS, "--rounds", "  -n, --rounds N end after N rounds\n" },
+	{ CTL_OPTION_DELAY, "--delay",
+		"  -d, --delay SECS\n"
+		"                 time between two rounds (default 1)\n" },
+	{ CTL_OPTION_SORT, "--sort",
+		"  --sort KEY     b bits (default), p packets, k kept, n name\n" },
+	{ CTL_OPTION_UNTIL_RELOAD, "--until-reload",
+		"  --until-reload a reload of the configuration takes it back\n" },
+	{ CTL_OPTION_TEXTFILE, "--textfile",
+		"  --textfile FILE\n"
+		"                 write FILE, for node_exporter\n" },
 };
 
 /* argv, before it is known which command it is for. */
@@ -49,6 +106,8 @@ struct command_line {
 
 static const char common_options[] = "  -j, --json     print JSON, errors too\n"
 				     "  -p, --pretty   print JSON for reading\n"
+				     "  -br, --brief   one short line each\n"
+				     "  --no-legend    tables without titles\n"
 				     "  -h, --help     print this, or what a command does\n";
 
 static void print_summaries(const struct ctl_command *const *list, const char *prefix)
@@ -71,7 +130,7 @@ static int print_help(void)
 {
 	(void)fputs("Usage: ipipdirectctl [OPTION]... COMMAND [ARGUMENT]...\n"
 		    "\n"
-		    "Shows what ipipdirect does, and takes it off again.\n"
+		    "Shows what ipipdirect does, steers it, and takes it off again.\n"
 		    "\n"
 		    "Commands, which may be shortened:\n",
 		stdout);
@@ -81,7 +140,7 @@ static int print_help(void)
 	(void)fputs("  -V, --version  print the version\n"
 		    "\n"
 		    "Exit status: 0 done, 1 wrong usage, 2 failed, 3 the agent is not running,\n"
-		    "4 the agent reports a problem.\n"
+		    "4 something needs an operator.\n"
 		    "\n"
 		    "'ipipdirectctl COMMAND --help' says more; so does ipipdirectctl(8).\n",
 		stdout);
@@ -111,12 +170,9 @@ static int print_command_help(const struct ctl_command *command, const struct pa
 		(void)fputc('\n', stdout);
 	}
 	(void)fputs("Options:\n", stdout);
-	if (command->options & CTL_OPTION_STATUS_FILE)
-		(void)fputs("  --status-file FILE\n"
-			    "                 read FILE, and neither the agent nor the maps\n",
-			stdout);
-	if (command->options & CTL_OPTION_FORCE)
-		(void)fputs("  --force        do it in spite of what speaks against it\n", stdout);
+	for (size_t i = 0; i < ELEMENTS_OF(command_options); i++)
+		if (command->options & command_options[i].bit)
+			(void)fputs(command_options[i].help, stdout);
 	(void)fputs(common_options, stdout);
 	return CTL_OK;
 }
@@ -139,6 +195,44 @@ static void note_wrong_option(struct command_line *line, int option, char **argv
 			"unknown or ambiguous option '%s'", word);
 }
 
+/* Said only when all options are read, as above. */
+static void note_wrong_value(struct command_line *line, const char *option, const char *expected)
+{
+	if (!line->wrong_option[0])
+		(void)snprintf(line->wrong_option, sizeof(line->wrong_option),
+			"%s: expected %s, not '%.20s'", option, expected, optarg);
+}
+
+static void take_interval(struct command_line *line, const char *option)
+{
+	char *end;
+	double value = INTERVAL_DEFAULT;
+
+	if (optarg) {
+		value = strtod(optarg, &end);
+		if (end == optarg || *end != '\0' || !(value >= INTERVAL_MIN) ||
+			!(value <= INTERVAL_MAX)) {
+			note_wrong_value(line, option, "seconds from 0.1 to 3600");
+			return;
+		}
+	}
+	line->ctl.interval = value;
+}
+
+static void take_rounds(struct command_line *line)
+{
+	char *end;
+	long value;
+
+	errno = 0;
+	value = strtol(optarg, &end, 10);
+	if (errno != 0 || end == optarg || *end != '\0' || value < 1 || value > ROUNDS_MAX) {
+		note_wrong_value(line, "--rounds", "a number from 1");
+		return;
+	}
+	line->ctl.rounds = (unsigned int)value;
+}
+
 static void take_option(struct command_line *line, int option, char **argv)
 {
 	switch (option) {
@@ -154,6 +248,12 @@ static void take_option(struct command_line *line, int option, char **argv)
 	case 'V':
 		line->version = true;
 		break;
+	case OPTION_BRIEF:
+		line->ctl.brief = true;
+		break;
+	case OPTION_NO_LEGEND:
+		line->ctl.no_legend = true;
+		break;
 	case OPTION_STATUS_FILE:
 		line->ctl.status_file = optarg;
 		line->options |= CTL_OPTION_STATUS_FILE;
@@ -162,10 +262,44 @@ static void take_option(struct command_line *line, int option, char **argv)
 		line->ctl.force = true;
 		line->options |= CTL_OPTION_FORCE;
 		break;
+	case OPTION_UNTIL_RELOAD:
+		line->ctl.until_reload = true;
+		line->options |= CTL_OPTION_UNTIL_RELOAD;
+		break;
+	case OPTION_WATCH:
+		take_interval(line, "--watch");
+		line->options |= CTL_OPTION_WATCH;
+		break;
+	case 'd':
+		take_interval(line, "--delay");
+		line->options |= CTL_OPTION_DELAY;
+		break;
+	case OPTION_SORT:
+		line->ctl.sort = optarg;
+		line->options |= CTL_OPTION_SORT;
+		break;
+	case OPTION_TEXTFILE:
+		line->ctl.textfile = optarg;
+		line->options |= CTL_OPTION_TEXTFILE;
+		break;
+	case 'n':
+		take_rounds(line);
+		line->options |= CTL_OPTION_ROUNDS;
+		break;
 	default:
 		note_wrong_option(line, option, argv);
 		break;
 	}
+}
+
+/* As ip(8) spells it; getopt_long() would see two options in it. */
+static void expand_brief(int argc, char **argv)
+{
+	static char brief[] = "--brief";
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "-br") == 0)
+			argv[i] = brief;
 }
 
 static void parse(int argc, char **argv, struct command_line *ret)
@@ -174,7 +308,8 @@ static void parse(int argc, char **argv, struct command_line *ret)
 
 	*ret = (struct command_line){ 0 };
 	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":jphV", long_options, NULL)) >= 0)
+	expand_brief(argc, argv);
+	while ((option = getopt_long(argc, argv, ":jphVn:d:", long_options, NULL)) >= 0)
 		take_option(ret, option, argv);
 	ret->ctl.args = argv + optind;
 	ret->ctl.n_args = (size_t)(argc - optind);
@@ -247,10 +382,20 @@ static int resolve(struct ctl *ctl, struct path *path, const struct ctl_command 
 	return CTL_OK;
 }
 
+/* The first of the options that the command does not take; NULL: none. */
+static const char *find_foreign_option(unsigned int given, unsigned int taken)
+{
+	for (size_t i = 0; i < ELEMENTS_OF(command_options); i++)
+		if (given & ~taken & command_options[i].bit)
+			return command_options[i].name;
+	return NULL;
+}
+
 static int check(
 	const struct command_line *line, const struct ctl_command *command, const struct path *path)
 {
 	const struct ctl *ctl = &line->ctl;
+	const char *foreign;
 	char hint[96], names[256];
 
 	(void)snprintf(hint, sizeof(hint), "try 'ipipdirectctl %s%s--help'", path->text,
@@ -262,10 +407,10 @@ static int check(
 		return ctl_fail(ctl, CTL_USAGE, "usage", hint, "%s%sexpected a command: %s",
 			path->text, path->text[0] ? ": " : "", names);
 	}
-	if (line->options & ~command->options)
+	foreign = find_foreign_option(line->options, command->options);
+	if (foreign)
 		return ctl_fail(ctl, CTL_USAGE, "usage", hint, "'%s' does not take %s", path->text,
-			line->options & ~command->options & CTL_OPTION_FORCE ? "--force"
-									     : "--status-file");
+			foreign);
 	if (ctl->n_args < command->min_args)
 		return ctl_fail(ctl, CTL_USAGE, "usage", hint, "'%s' needs an argument: %s",
 			path->text, command->arguments);

@@ -93,12 +93,42 @@ static void add_row(
 	table_add(table, "%" PRIu64, kept_packets(counters));
 }
 
-static int print_table(const struct ctl *ctl, const struct live *live)
+/* What becomes of whose packets; `wanted` as in rows_json(). */
+static int print_brief(const struct ctl *ctl, const struct live *live, const bool *wanted)
 {
+	static const struct table_column brief[] = { { "" }, { "" }, { "" }, { "" } };
 	_cleanup_(table_done) struct table table;
 	int r;
 
+	table_init(&table, brief, ELEMENTS_OF(brief));
+	table.no_titles = true;
+	for (size_t i = 0; i < live->rows.n; i++) {
+		const struct row *row = &live->rows.list[i];
+		bool shared = (row->entry.flags & MAPS_FLAG_SHARED) != 0;
+
+		if (wanted && !wanted[i])
+			continue;
+		table_add(&table, "%s", IP4_FORMAT(row->remote));
+		table_add(&table, "%s",
+			row->map == ROW_SOURCES ? IP4_FORMAT(row->inner_source) : "-");
+		table_add(&table, "%s",
+			shared ? "-" : IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })));
+		table_add(&table, "%s",
+			shared ? "shared" : maps_mode_name((enum maps_mode)row->entry.mode));
+	}
+	r = table_print(&table, output_width());
+	return r < 0 ? live_fail(ctl, r) : CTL_OK;
+}
+
+static int print_table(const struct ctl *ctl, const struct live *live)
+{
+	_cleanup_(table_done) struct table table = { 0 };
+	int r;
+
+	if (ctl->brief)
+		return print_brief(ctl, live, NULL);
 	table_init(&table, columns, ELEMENTS_OF(columns));
+	table.no_titles = ctl->no_legend;
 	for (size_t i = 0; i < live->rows.n; i++)
 		add_row(&table, &live->rows.list[i], &live->counters[i]);
 	r = table_print(&table, output_width());
@@ -234,6 +264,8 @@ static int get(const struct ctl *ctl, struct ip4 remote, struct ip4 inner_source
 			"'ipipdirectctl map dump' shows what there is, 'ipipdirectctl tunnels' why",
 			"no row for remote %s: its packets stay on the tunnel", IP4_FORMAT(remote));
 	}
+	if (ctl->brief && !ctl->json)
+		return print_brief(ctl, &live, wanted);
 	return ctl->json ? print_json(ctl, &live, wanted) : print_rows(&live, wanted);
 }
 

@@ -12,6 +12,8 @@
 #include "tools/ctl/ctl.h"
 #include "tools/ctl/output.h"
 
+#define COMPLAINT_INDENT 2
+
 char *text_escape(const char *text)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -34,59 +36,66 @@ char *text_escape(const char *text)
 	return escaped;
 }
 
-__attribute__((format(printf, 2, 0))) static void print_escaped_va(
-	FILE *out, const char *format, va_list ap)
+char *text_format(const char *format, va_list ap)
 {
-	_cleanup_free_ char *text = NULL, *escaped = NULL;
+	char *text;
 
-	if (vasprintf(&text, format, ap) < 0) {
-		text = NULL;
-		return;
-	}
-	escaped = text_escape(text);
-	if (escaped)
-		(void)fputs(escaped, out);
+	return vasprintf(&text, format, ap) < 0 ? NULL : text;
+}
+
+/* As it is printed: NULL when memory is short. */
+__attribute__((format(printf, 1, 0))) static char *format_escaped(const char *format, va_list ap)
+{
+	_cleanup_free_ char *text = text_format(format, ap);
+
+	return text ? text_escape(text) : NULL;
 }
 
 void print_escaped(FILE *out, const char *format, ...)
 {
+	_cleanup_free_ char *escaped = NULL;
 	va_list ap;
 
 	va_start(ap, format);
-	print_escaped_va(out, format, ap);
+	escaped = format_escaped(format, ap);
 	va_end(ap);
+	if (escaped)
+		(void)fputs(escaped, out);
 }
 
-void print_wrapped(unsigned int indent, unsigned int width, const char *format, ...)
+/* The words of a text from `column` on, in lines of `width` of which all but the first begin at `indent`. */
+static void print_words(
+	FILE *out, unsigned int column, unsigned int indent, unsigned int width, char *text)
 {
-	_cleanup_free_ char *text = NULL, *escaped = NULL;
-	unsigned int column = indent;
-	char *save, *word;
-	va_list ap;
-	int r;
+	char *save, *word = strtok_r(text, " ", &save);
 
-	va_start(ap, format);
-	r = vasprintf(&text, format, ap);
-	va_end(ap);
-	if (r < 0)
-		text = NULL;
-	escaped = text ? text_escape(text) : NULL;
-	word = escaped ? strtok_r(escaped, " ", &save) : NULL;
 	for (bool first = true; word; word = strtok_r(NULL, " ", &save), first = false) {
 		unsigned int n = (unsigned int)strlen(word);
 
 		if (first) {
 			column += n;
 		} else if (width > 0 && column + 1 + n > width) {
-			(void)printf("\n%*s", (int)indent, "");
+			(void)fprintf(out, "\n%*s", (int)indent, "");
 			column = indent + n;
 		} else {
-			(void)fputc(' ', stdout);
+			(void)fputc(' ', out);
 			column += 1 + n;
 		}
-		(void)fputs(word, stdout);
+		(void)fputs(word, out);
 	}
-	(void)fputc('\n', stdout);
+	(void)fputc('\n', out);
+}
+
+void print_wrapped(unsigned int indent, unsigned int width, const char *format, ...)
+{
+	_cleanup_free_ char *escaped = NULL;
+	va_list ap;
+
+	va_start(ap, format);
+	escaped = format_escaped(format, ap);
+	va_end(ap);
+	if (escaped)
+		print_words(stdout, indent, indent, width, escaped);
 }
 
 static bool wants_colour(void)
@@ -154,6 +163,25 @@ const char *human_bytes(uint64_t bytes, char buf[static HUMAN_MAX])
 	return buf;
 }
 
+const char *human_rate(double rate, char buf[static HUMAN_MAX])
+{
+	static const char units[] = " kMGTPE";
+	size_t unit = 0;
+
+	while (rate >= 999.5 && unit + 2 < sizeof(units)) {
+		rate /= 1000;
+		unit++;
+	}
+	if (rate == 0)
+		(void)snprintf(buf, HUMAN_MAX, "0");
+	else if (unit == 0)
+		(void)snprintf(buf, HUMAN_MAX, rate < 9.95 ? "%.1f" : "%.0f", rate);
+	else
+		(void)snprintf(
+			buf, HUMAN_MAX, rate < 9.95 ? "%.1f%c" : "%.0f%c", rate, units[unit]);
+	return buf;
+}
+
 const char *human_duration(int64_t seconds, char buf[static HUMAN_MAX])
 {
 	int64_t s = seconds < 0 ? 0 : seconds;
@@ -191,57 +219,96 @@ static void print_json(const struct ctl *ctl, const json_t *document)
 }
 
 static int fail_json(const struct ctl *ctl, enum ctl_exit status, const char *code,
-	const char *hint, const char *message)
+	const char *hint, const char *message, const json_t *more)
 {
 	json_auto_t *error = json_pack("{s:{s:s, s:o, s:o}}", "error", "code", code, "message",
 		status_text(message), "hint", hint ? status_text(hint) : json_null());
+	json_t *object = json_object_get(error, "error");
 
-	if (error)
+	if (error && (!more || json_object_update(object, (json_t *)more) == 0))
 		print_json(ctl, error);
 	else
 		(void)fputs("ipipdirectctl: no memory\n", stderr);
 	return (int)status;
 }
 
-int ctl_fail(const struct ctl *ctl, enum ctl_exit status, const char *code, const char *hint,
-	const char *format, ...)
+/* A terminal gets lines that end between words; whoever reads a pipe gets one line. */
+static void print_complaint(const char *prefix, const char *text)
+{
+	_cleanup_free_ char *escaped = text_escape(text);
+	struct winsize size = { 0 };
+
+	(void)fputs(prefix, stderr);
+	if (!escaped)
+		(void)fputc('\n', stderr);
+	else if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0)
+		print_words(stderr, (unsigned int)strlen(prefix), COMPLAINT_INDENT, size.ws_col,
+			escaped);
+	else
+		(void)fprintf(stderr, "%s\n", escaped);
+}
+
+__attribute__((format(printf, 6, 0))) static int fail_va(const struct ctl *ctl,
+	enum ctl_exit status, const char *code, const char *hint, const json_t *more,
+	const char *format, va_list ap)
 {
 	_cleanup_free_ char *message = NULL;
-	va_list ap;
-	int r;
 
-	va_start(ap, format);
-	r = vasprintf(&message, format, ap);
-	va_end(ap);
-	if (r < 0) {
-		message = NULL;
+	if (ctl->silent)
+		return (int)status;
+	message = text_format(format, ap);
+	if (!message) {
 		(void)fputs("ipipdirectctl: no memory\n", stderr);
 		return (int)status;
 	}
 	if (ctl->json)
-		return fail_json(ctl, status, code, hint, message);
+		return fail_json(ctl, status, code, hint, message, more);
 	(void)fflush(stdout); /* what was printed comes before what is wrong with it */
-	print_escaped(stderr, "ipipdirectctl: %s", message);
-	(void)fputc('\n', stderr);
-	if (hint) {
-		print_escaped(stderr, "hint: %s", hint);
-		(void)fputc('\n', stderr);
-	}
+	print_complaint("ipipdirectctl: ", message);
+	if (hint)
+		print_complaint("hint: ", hint);
 	return (int)status;
+}
+
+int ctl_fail(const struct ctl *ctl, enum ctl_exit status, const char *code, const char *hint,
+	const char *format, ...)
+{
+	va_list ap;
+	int r;
+
+	va_start(ap, format);
+	r = fail_va(ctl, status, code, hint, NULL, format, ap);
+	va_end(ap);
+	return r;
+}
+
+int ctl_fail_with(const struct ctl *ctl, enum ctl_exit status, const char *code, json_t *more,
+	const char *format, ...)
+{
+	json_auto_t *fields = more;
+	va_list ap;
+	int r;
+
+	va_start(ap, format);
+	r = fail_va(ctl, status, code, NULL, fields, format, ap);
+	va_end(ap);
+	return r;
 }
 
 void ctl_note(const struct ctl *ctl, const char *format, ...)
 {
+	_cleanup_free_ char *text = NULL;
 	va_list ap;
 
 	if (ctl->json)
 		return;
-	(void)fflush(stdout);
-	(void)fputs("ipipdirectctl: ", stderr);
 	va_start(ap, format);
-	print_escaped_va(stderr, format, ap);
+	text = text_format(format, ap);
 	va_end(ap);
-	(void)fputc('\n', stderr);
+	if (!text)
+		return;
+	(void)fflush(stdout);
+	print_complaint("ipipdirectctl: ", text);
 }
 
 int ctl_print_json(const struct ctl *ctl, json_t *document)

@@ -2,6 +2,7 @@
 #pragma once
 /* Text for people: escaped, aligned, as wide as the terminal. */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +14,9 @@
  * deceives a reader, and a byte is a column. The caller's; NULL when memory is short.
  */
 char *text_escape(const char *text);
+
+/* vasprintf() that leaves nothing undefined: the caller's, or NULL when memory is short. */
+__attribute__((format(printf, 1, 0))) char *text_format(const char *format, va_list ap);
 
 /* fprintf(), escaped. */
 __attribute__((format(printf, 2, 3))) void print_escaped(FILE *out, const char *format, ...);
@@ -44,8 +48,12 @@ unsigned int output_width(void);
 /* "1023 B", "1.5 KiB", …; returns `buf`. */
 const char *human_bytes(uint64_t bytes, char buf[static HUMAN_MAX]);
 
+/* A rate, in three digits: "0", "0.3", "12", "1.2k", "34M"; thousands, not 1024s. Returns `buf`. */
+const char *human_rate(double rate, char buf[static HUMAN_MAX]);
+
 /* "4s", "12m5s", "3h12m", "5d2h"; negative is 0. Returns `buf`. */
 const char *human_duration(int64_t seconds, char buf[static HUMAN_MAX]);
 
 #define HUMAN_BYTES(n) human_bytes((n), (char[HUMAN_MAX]){ 0 })
+#define HUMAN_RATE(n) human_rate((n), (char[HUMAN_MAX]){ 0 })
 #define HUMAN_DURATION(n) human_duration((n), (char[HUMAN_MAX]){ 0 })

@@ -7,14 +7,14 @@
 #include <inttypes.h>
 #include <net/if.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "agent/core/offload.h"
 #include "agent/core/reason.h"
-#include "agent/kern/dataplane.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "tools/ctl/agent.h"
+#include "tools/ctl/attached.h"
 #include "tools/ctl/live.h"
 #include "tools/ctl/output.h"
 
@@ -22,17 +22,14 @@ struct report {
 	struct agent_view view;
 	struct live live;
 	int live_error; /* 0: live is there; -errno why not */
-	/* Interfaces that have something of ours pinned, whoever put it there. */
-	uint32_t *attached;
-	size_t n_attached;
-	int attached_error;
+	struct attached attached;
 };
 
 static void report_done(struct report *report)
 {
 	agent_view_done(&report->view);
 	live_done(&report->live);
-	free(report->attached);
+	attached_done(&report->attached);
 }
 
 static int report_read(const struct ctl *ctl, struct report *report)
@@ -44,22 +41,14 @@ static int report_read(const struct ctl *ctl, struct report *report)
 	if (r < 0)
 		return r;
 	if (ctl->status_file) { /* it may be another host's */
-		report->live_error = report->attached_error = -ENOTSUP;
+		report->live_error = report->attached.error = -ENOTSUP;
 		return 0;
 	}
 	report->live_error = live_read(&report->live);
 	if (report->live_error == 0)
 		report->live_error = live_count(&report->live);
-	report->attached_error = dataplane_attached(&report->attached, &report->n_attached);
+	attached_read(&report->attached);
 	return 0;
-}
-
-static bool is_attached(const struct report *report, json_int_t ifindex)
-{
-	for (size_t i = 0; i < report->n_attached; i++)
-		if (report->attached[i] == ifindex)
-			return true;
-	return false;
 }
 
 /* Index of the live row that an entry of the document is about; SIZE_MAX: it is gone. */
@@ -100,6 +89,8 @@ static bool merge_live(const struct report *report)
 	}
 	(void)json_object_set_new(map, "no_entry_packets",
 		json_integer((json_int_t)live->no_entry.kept.packets[MAPS_KEPT_NO_ENTRY]));
+	(void)json_object_set_new(map, "no_program_packets",
+		json_integer((json_int_t)live->no_entry.kept.packets[MAPS_KEPT_NO_PROGRAM]));
 	return true;
 }
 
@@ -121,6 +112,7 @@ static int print_json(const struct ctl *ctl, const struct report *report)
 }
 
 #define LABEL_WIDTH 12
+#define OVERRIDES_SHOWN 4
 
 static void label(const char *text)
 {
@@ -154,9 +146,9 @@ static void print_agent_stopped(const struct report *report)
 	if (report->view.document)
 		(void)printf("last status %s ago; ",
 			HUMAN_DURATION(time(NULL) - report->view.written_at));
-	if (report->attached_error < 0)
+	if (report->attached.error < 0)
 		(void)puts("whether it is still attached cannot be told");
-	else if (report->n_attached > 0)
+	else if (report->attached.n > 0)
 		(void)puts("what is attached goes on forwarding");
 	else
 		(void)puts("nothing is attached");
@@ -216,19 +208,23 @@ static void print_state(const struct report *report)
 
 static void print_interface(const struct report *report, const json_t *interface)
 {
-	const char *attachment = json_text(interface, "attachment");
-	bool attached = strcmp(attachment, "none") != 0;
+	const char *name = json_text(interface, "name"),
+		   *attachment = json_text(interface, "attachment");
+	const json_t *guard = json_object_get(interface, "offload_guard");
+	const char *guarded = json_is_true(json_object_get(guard, "active")) ? "; " OFFLOAD_FEATURE
+									       " turned off"
+									     : "";
+	unsigned int width = output_width();
 
-	print_escaped(stdout, "%s: ", json_text(interface, "name"));
-	if (!attached)
-		print_escaped(stdout, "not attached: %s", json_text(interface, "error"));
-	else if (report->view.life == AGENT_STOPPED && report->attached_error == 0 &&
-		 !is_attached(report, json_number(interface, "ifindex")))
-		(void)fputs("detached since", stdout);
+	if (strcmp(attachment, "none") == 0)
+		print_wrapped(LABEL_WIDTH, width, "%s: not attached: %s%s", name,
+			json_text(interface, "error"), guarded);
+	else if (attached_now(&report->attached, &report->view, interface) == 0)
+		print_wrapped(LABEL_WIDTH, width, "%s: detached since%s", name, guarded);
 	else
-		print_escaped(stdout, "attached (%s, program %" JSON_INTEGER_FORMAT ")", attachment,
-			json_number(interface, "program_id"));
-	(void)fputc('\n', stdout);
+		print_wrapped(LABEL_WIDTH, width,
+			"%s: attached (%s, program %" JSON_INTEGER_FORMAT ")%s", name, attachment,
+			json_number(interface, "program_id"), guarded);
 }
 
 static void print_interfaces(const struct report *report)
@@ -253,11 +249,11 @@ static void print_attached(const struct report *report)
 {
 	char name[IF_NAMESIZE];
 
-	for (size_t i = 0; i < report->n_attached; i++) {
+	for (size_t i = 0; i < report->attached.n; i++) {
 		label(i == 0 ? "Interfaces" : "");
-		if (if_indextoname(report->attached[i], name))
+		if (if_indextoname(report->attached.list[i], name))
 			print_escaped(stdout, "%s: ", name);
-		(void)printf("attached (interface index %" PRIu32 ")\n", report->attached[i]);
+		(void)printf("attached (interface index %" PRIu32 ")\n", report->attached.list[i]);
 	}
 }
 
@@ -304,6 +300,27 @@ static void print_tunnels(const json_t *document)
 	(void)fputc('\n', stdout);
 }
 
+/* Easily set in a hurry and forgotten. */
+static void print_overrides(const json_t *document)
+{
+	const json_t *overrides = json_object_get(document, "mode_overrides"), *override;
+	size_t i, n = json_array_size(overrides);
+
+	json_array_foreach((json_t *)overrides, i, override)
+	{
+		label(i == 0 ? "Set by hand" : "");
+		if (i == OVERRIDES_SHOWN && n > OVERRIDES_SHOWN + 1) {
+			(void)printf("and %zu more: ipipdirectctl -j status\n", n - i);
+			return;
+		}
+		print_wrapped(LABEL_WIDTH, output_width(), "%s %s: %s%s",
+			json_text(override, "netns"), json_text(override, "ifname"),
+			json_text(override, "mode"),
+			json_is_true(json_object_get(override, "until_reload")) ? ", until a reload"
+										: "");
+	}
+}
+
 static void counters_of(const json_t *json, struct slot_counters *ret)
 {
 	const json_t *kept = json_object_get(json, "kept");
@@ -329,8 +346,7 @@ static struct slot_counters sum_counters(const struct report *report)
 	if (report->live_error == 0) {
 		for (i = 0; i < report->live.rows.n; i++)
 			slot_counters_add(&sum, &report->live.counters[i]);
-		sum.kept.packets[MAPS_KEPT_NO_ENTRY] =
-			report->live.no_entry.kept.packets[MAPS_KEPT_NO_ENTRY];
+		slot_counters_add(&sum, &report->live.no_entry);
 		return sum;
 	}
 	json_array_foreach((json_t *)entries, i, entry)
@@ -339,21 +355,26 @@ static struct slot_counters sum_counters(const struct report *report)
 		slot_counters_add(&sum, &one);
 	}
 	sum.kept.packets[MAPS_KEPT_NO_ENTRY] = (uint64_t)json_number(map, "no_entry_packets");
+	sum.kept.packets[MAPS_KEPT_NO_PROGRAM] = (uint64_t)json_number(map, "no_program_packets");
 	return sum;
 }
 
 static void print_map(const struct report *report)
 {
 	const json_t *map = json_object_get(report->view.document, "map");
+	struct map_use use = {
+		.remotes = (size_t)json_number(map, "remotes"),
+		.sources = (size_t)json_number(map, "sources"),
+	};
+	json_int_t room = json_number(map, "max_rows");
 
+	if (report->live_error == 0) {
+		use = live_use(&report->live);
+		room = (json_int_t)report->live.maps.max_rows;
+	}
 	label("Map");
-	if (report->live_error == 0)
-		(void)printf("%zu of %" PRIu32 " rows\n", report->live.rows.n,
-			report->live.maps.max_rows);
-	else if (map)
-		(void)printf("%" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " rows\n",
-			json_number(map, "remotes") + json_number(map, "sources"),
-			json_number(map, "max_rows"));
+	(void)printf("%zu remotes, %zu inner sources; room for %" JSON_INTEGER_FORMAT " of each\n",
+		use.remotes, use.sources, room);
 }
 
 static void print_packets(const struct report *report)
@@ -386,6 +407,7 @@ static void print_dashboard(const struct report *report)
 		print_state(report);
 		print_interfaces(report);
 		print_tunnels(report->view.document);
+		print_overrides(report->view.document);
 	} else {
 		print_attached(report);
 	}
@@ -393,6 +415,32 @@ static void print_dashboard(const struct report *report)
 		print_map(report);
 		print_packets(report);
 	}
+}
+
+static const char *brief_state(const struct report *report)
+{
+	if (report->view.life == AGENT_STOPPED)
+		return "stopped";
+	return is_degraded(report) ? "degraded" : "ok";
+}
+
+/* "ok  2/2 attached  5 of 7 tunnels mapped  5 rows  28000 direct  91 kept" */
+static void print_brief(const struct report *report)
+{
+	const json_t *document = report->view.document, *map = json_object_get(document, "map");
+	const json_t *interfaces = json_object_get(document, "interfaces");
+	const json_t *tunnels = json_object_get(document, "tunnels"), *interface;
+	struct slot_counters sum = sum_counters(report);
+	size_t i, n = 0;
+
+	json_array_foreach((json_t *)interfaces, i, interface) n +=
+		attached_now(&report->attached, &report->view, interface) != 0;
+	(void)printf("%s  %zu/%zu attached  %zu of %zu tunnels mapped  %" JSON_INTEGER_FORMAT
+		     " rows  %" PRIu64 " direct  %" PRIu64 " kept\n",
+		brief_state(report), n, json_array_size(interfaces),
+		count_tunnels(tunnels, "state", "mapped"), json_array_size(tunnels),
+		json_number(map, "remotes") + json_number(map, "sources"),
+		(uint64_t)sum.direct.packets, kept_packets(&sum));
 }
 
 static int finish(const struct ctl *ctl, const struct report *report)
@@ -421,6 +469,8 @@ static int run_status(const struct ctl *ctl)
 		status = print_json(ctl, &report);
 		if (status != CTL_OK)
 			return status;
+	} else if (ctl->brief) {
+		print_brief(&report);
 	} else {
 		print_dashboard(&report);
 	}

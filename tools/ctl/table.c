@@ -36,13 +36,10 @@ void table_add(struct table *table, const char *format, ...)
 	_cleanup_free_ char *text = NULL;
 	char **slot;
 	va_list ap;
-	int r;
 
 	va_start(ap, format);
-	r = vasprintf(&text, format, ap);
+	text = text_format(format, ap);
 	va_end(ap);
-	if (r < 0)
-		text = NULL;
 	slot = text ? ARRAY_APPEND(table->cells, table->n_cells) : NULL;
 	if (slot)
 		*slot = text_escape(text);
@@ -66,7 +63,7 @@ static size_t total(const struct layout *layout)
 static void measure(const struct table *table, struct layout *layout)
 {
 	for (size_t i = 0; i < layout->n; i++)
-		layout->widths[i] = strlen(table->columns[i].title);
+		layout->widths[i] = table->no_titles ? 1 : strlen(table->columns[i].title);
 	for (size_t i = 0; i < table->n_cells; i++) {
 		size_t n = strlen(table->cells[i]), column = i % layout->n;
 
@@ -92,7 +89,8 @@ static size_t find_droppable(const struct table *table, const struct layout *lay
 static void shrink(const struct table *table, struct layout *layout, size_t width)
 {
 	for (size_t i = 0; i < layout->n && total(layout) > width; i++) {
-		size_t min = table->columns[i].shrinkto, title = strlen(table->columns[i].title);
+		size_t min = table->columns[i].shrinkto;
+		size_t title = table->no_titles ? 0 : strlen(table->columns[i].title);
 		size_t excess = total(layout) - width;
 
 		if (min == 0 || layout->widths[i] == 0)
@@ -160,7 +158,8 @@ int table_print(const struct table *table, unsigned int width)
 		titles[i] = table->columns[i].title;
 	measure(table, &layout);
 	fit(table, &layout, width);
-	print_line(table, &layout, titles);
+	if (!table->no_titles)
+		print_line(table, &layout, titles);
 	for (size_t i = 0; i + table->n_columns <= table->n_cells; i += table->n_columns)
 		print_line(table, &layout, (const char *const *)&table->cells[i]);
 	return 0;

@@ -20,6 +20,7 @@ struct table {
 	size_t n_columns;
 	char **cells; /* escaped, row by row */
 	size_t n_cells;
+	bool no_titles;
 	bool failed; /* memory ran short: table_print() says so */
 };
 

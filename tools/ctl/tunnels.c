@@ -98,13 +98,57 @@ static void print_conflicts(const json_t *tunnels)
 	}
 }
 
-static int print_table(const struct ctl *ctl, const json_t *tunnels)
+/* "a,b"; the caller's; NULL: no memory. */
+static char *join(const json_t *array)
 {
+	_cleanup_free_ char *text = NULL;
+	size_t size = 0, i;
+	FILE *out = open_memstream(&text, &size);
+	const json_t *item;
+
+	if (!out)
+		return NULL;
+	json_array_foreach((json_t *)array, i, item)(void)
+		fprintf(out, "%s%s", i > 0 ? "," : "", json_string_value(item) ?: "?");
+	if (i == 0)
+		(void)fputc('-', out);
+	return fclose(out) == 0 ? TAKE_PTR(text) : NULL;
+}
+
+static int print_brief(const struct ctl *ctl, const json_t *tunnels)
+{
+	static const struct table_column brief[] = { { "" }, { "" }, { "" }, { "" }, { "" } };
 	_cleanup_(table_done) struct table table;
 	const json_t *tunnel;
 	size_t i;
 
+	table_init(&table, brief, ELEMENTS_OF(brief));
+	table.no_titles = true;
+	json_array_foreach((json_t *)tunnels, i, tunnel)
+	{
+		_cleanup_free_ char *list = join(json_object_get(tunnel, "game_server_ips"));
+
+		table_add(&table, "%s", dash(json_text(tunnel, "netns")));
+		table_add(&table, "%s", dash(json_text(tunnel, "ifname")));
+		table_add(&table, "%s", dash(state_word(tunnel)));
+		table_add(&table, "%s", dash(json_text(tunnel, "remote")));
+		table_add(&table, "%s", list ? list : "?");
+	}
+	if (table_print(&table, output_width()) < 0)
+		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
+	return CTL_OK;
+}
+
+static int print_table(const struct ctl *ctl, const json_t *document)
+{
+	_cleanup_(table_done) struct table table = { 0 };
+	const json_t *tunnels = json_object_get(document, "tunnels"), *tunnel;
+	size_t i;
+
+	if (ctl->brief)
+		return print_brief(ctl, tunnels);
 	table_init(&table, columns, ELEMENTS_OF(columns));
+	table.no_titles = ctl->no_legend;
 	json_array_foreach((json_t *)tunnels, i, tunnel)
 	{
 		add_tunnel(&table, tunnel);
@@ -115,29 +159,15 @@ static int print_table(const struct ctl *ctl, const json_t *tunnels)
 	return CTL_OK;
 }
 
+static json_t *make_document(const struct agent_view *view)
+{
+	return json_pack("{s:i, s:o, s:O}", "schema_version", TUNNELS_SCHEMA_VERSION, "view",
+		agent_view_json(view), "tunnels", json_object_get(view->document, "tunnels"));
+}
+
 static int run_tunnels(const struct ctl *ctl)
 {
-	_cleanup_(agent_view_done) struct agent_view view = { 0 };
-	json_t *tunnels;
-	int status;
-
-	if (agent_read(ctl, &view) < 0)
-		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
-	if (!view.document)
-		return agent_fail(ctl, &view);
-	tunnels = json_object_get(view.document, "tunnels");
-	if (!ctl->json)
-		status = print_table(ctl, tunnels);
-	else
-		status = ctl_print_json(
-			ctl, json_pack("{s:i, s:o, s:O}", "schema_version", TUNNELS_SCHEMA_VERSION,
-				     "view", agent_view_json(&view), "tunnels", tunnels));
-	if (status != CTL_OK)
-		return status;
-	if (view.life == AGENT_STOPPED)
-		ctl_note(ctl, "the agent is not running: this is what it saw %s ago",
-			HUMAN_DURATION(time(NULL) - view.written_at));
-	return agent_exit(&view);
+	return agent_show(ctl, make_document, print_table);
 }
 
 const struct ctl_command ctl_tunnels_command = {

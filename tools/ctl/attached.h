@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+/* Whether the program hangs on an interface now, whatever the status says. */
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tools/ctl/agent.h"
+
+/* Interfaces that have something of ours pinned, whoever put it there. */
+struct attached {
+	uint32_t *list; /* owned */
+	size_t n;
+	int error; /* 0, or -errno: why that cannot be told */
+};
+
+void attached_read(struct attached *ret);
+void attached_done(struct attached *attached);
+
+/*
+ * Whether an interface of the status has the program: by the agent's word while one lives, then by the pins,
+ * as somebody may have detached since. 1, 0, or -errno: it cannot be told.
+ */
+int attached_now(
+	const struct attached *attached, const struct agent_view *view, const json_t *interface);
+
+/*
+ * `interface`: what the status says of it, or NULL. 0: it is there; -ENOENT: it is not; another -errno:
+ * that cannot be told. Who is not root learns only whether something is pinned for it.
+ */
+int attached_check(const json_t *interface, uint32_t ifindex);

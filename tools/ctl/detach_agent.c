@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* detach beside a running agent: it takes the program off itself, and does not attach again. */
+#include <string.h>
+
+#include "agent/core/attachment.h"
+#include "agent/guard.h"
+#include "agent/util/cleanup.h"
+#include "tools/ctl/agent.h"
+#include "tools/ctl/detach.h"
+#include "tools/ctl/varlink.h"
+
+/* What the guard remembers, of this namespace. Nothing where it may not be read: then it is not said. */
+static void read_features(struct offload_memory *ret)
+{
+	_cleanup_(offload_memory_done) struct offload_memory elsewhere = { 0 };
+	_cleanup_close_ int directory = -1;
+
+	*ret = (struct offload_memory){ 0 };
+	if (agent_open_run_directory(&directory) < 0 || guard_read(directory, ret, &elsewhere) < 0)
+		*ret = (struct offload_memory){ 0 };
+}
+
+static void note_interfaces(
+	const struct ctl *ctl, const json_t *interfaces, struct detach_outcome *outcome)
+{
+	const json_t *interface;
+	size_t i;
+
+	json_array_foreach((json_t *)interfaces, i, interface)
+	{
+		if (strcmp(json_text(interface, "attachment"),
+			    attachment_kind_name(ATTACHMENT_NONE)) != 0)
+			detach_note_interface(ctl, outcome->detached,
+				(uint32_t)json_number(interface, "ifindex"),
+				json_text(interface, "name"));
+	}
+}
+
+static void note_features(
+	const struct ctl *ctl, const struct offload_memory *before, struct detach_outcome *outcome)
+{
+	_cleanup_(offload_memory_done) struct offload_memory after = { 0 };
+
+	read_features(&after);
+	for (size_t i = 0; i < before->n; i++) {
+		const struct offload_record *record = &before->list[i];
+
+		if (!offload_memory_find(&after, record->netns, record->ifindex))
+			detach_note_feature(
+				ctl, outcome->restored, record->ifindex, record->ifname);
+	}
+}
+
+int detach_by_agent(const struct ctl *ctl, struct detach_outcome *outcome)
+{
+	_cleanup_(offload_memory_done) struct offload_memory features = { 0 };
+	_cleanup_(varlink_done) struct varlink varlink = VARLINK_NONE;
+	json_auto_t *before = NULL, *answer = NULL;
+	int status;
+
+	read_features(&features);
+	status = varlink_open(ctl, &varlink);
+	if (status == CTL_OK)
+		status = varlink_call(ctl, &varlink, "GetStatus", json_object(), &before);
+	if (status == CTL_OK)
+		status = varlink_call(ctl, &varlink, "Detach", json_object(), &answer);
+	if (status != CTL_OK)
+		return status;
+	outcome->stays_off = true;
+	if (!json_is_true(json_object_get(answer, "complete")))
+		status = CTL_DEGRADED;
+	note_interfaces(
+		ctl, json_object_get(json_object_get(before, "status"), "interfaces"), outcome);
+	note_features(ctl, &features, outcome);
+	return status;
+}
