@@ -37,11 +37,14 @@ static const char world[] = "host 198.18.0.2\n"
 			    "netns rust\n"
 			    " fou0 203.0.113.40 10.0.0.4 fou\n"
 			    " spare0 203.0.113.41 10.0.0.5 down\n"
+			    "guest unshared\n"
+			    " tun0 203.0.113.10 10.0.0.1\n"
 			    "netns broken\n";
 
 struct scene {
 	struct snapshot snapshot;
 	struct config config;
+	struct overrides overrides;
 	struct tunnels tunnels;
 	struct rows rows;
 	struct slot_counters counters[16];
@@ -54,8 +57,41 @@ static void scene_done(struct scene *scene)
 {
 	rows_done(&scene->rows);
 	tunnels_done(&scene->tunnels);
+	overrides_done(&scene->overrides);
 	config_done(&scene->config);
 	snapshot_done(&scene->snapshot);
+}
+
+static void add_found(struct netns *netns, const char *kind, const char *what)
+{
+	netns->found = realloc(netns->found, (netns->n_found + 1) * sizeof(*netns->found));
+	assert_non_null(netns->found);
+	assert_true(asprintf(&netns->found[netns->n_found++], "%s%s", kind, what) > 0);
+}
+
+/* Where each namespace was found, and who lives there. */
+static void place(struct snapshot *snapshot)
+{
+	struct netns *last = &snapshot->netns[snapshot->n_netns - 1];
+
+	add_found(&snapshot->netns[0], "the agent's own", "");
+	for (size_t i = 0; i < snapshot->n_netns; i++) {
+		struct netns *netns = &snapshot->netns[i];
+
+		for (size_t j = 0; j < netns->n_names; j++)
+			add_found(netns, "file /run/netns/", netns->names[j]);
+	}
+	/* One that only a process leads to, which may not be looked into. */
+	last->id = (struct netns_id){ 0 };
+	last->owner = OWNER_OTHER;
+	free(last->names[0]);
+	free(last->found[0]);
+	last->n_names = last->n_found = 0;
+	add_found(last, "process ", "1234");
+	last->label = strdup("broken.service");
+	snapshot->sources[0] = (struct netns_source){ .name = "/run/netns", .was_read = true };
+	snapshot->sources[1] = (struct netns_source){ .name = "/proc", .was_read = true };
+	snapshot->n_sources = 2;
 }
 
 /* What the world's text cannot say. */
@@ -63,6 +99,7 @@ static void spoil(struct snapshot *snapshot)
 {
 	struct netns *last = &snapshot->netns[snapshot->n_netns - 1];
 
+	place(snapshot);
 	for (size_t i = 1; i < snapshot->n_netns; i++)
 		for (size_t j = 0; j < snapshot->netns[i].view.n_links; j++)
 			snapshot->netns[i].view.links[j].local = ip4_of("198.18.0.2");
@@ -90,19 +127,28 @@ static void name_rows(struct scene *scene)
 
 static void set_scene(struct scene *scene)
 {
-	char error[CONFIG_ERROR_MAX];
+	const struct present present = { &(const struct rows){ 0 }, true };
+	struct config_error error;
 
 	world_parse(world, &scene->snapshot);
 	spoil(&scene->snapshot);
-	assert_int_equal(config_parse(config_text, strlen(config_text), &scene->config, error), 0);
-	assert_int_equal(tunnels_make(&scene->snapshot, &scene->config, &scene->tunnels), 0);
-	assert_int_equal(desired_make(&scene->tunnels, &scene->rows), 0);
+	assert_int_equal(config_parse(config_text, strlen(config_text), &scene->config, &error), 0);
+	assert_int_equal(
+		overrides_set(&scene->overrides, "minecraft", "tun0", MAPS_MODE_DIRECT, true), 0);
+	assert_int_equal(
+		tunnels_make(&scene->snapshot, &scene->config, &scene->overrides, &scene->tunnels),
+		0);
+	assert_int_equal(desired_make(&scene->tunnels, &present, &scene->rows), 0);
 	assert_true(scene->rows.n <= sizeof(scene->counters) / sizeof(scene->counters[0]));
 	name_rows(scene);
 	scene->no_entry.kept.packets[MAPS_KEPT_NO_ENTRY] = 7;
 	scene->interfaces[0].attachment = (struct attachment){
 		.ifindex = 2, .ifname = "eth0", .kind = ATTACHMENT_TCX, .program_id = 42
 	};
+	scene->interfaces[0].guard = (struct offload_guard){
+		.known = true, .policy = OFFLOAD_AUTO, .reason = OFFLOAD_REASON_TURNED_OFF
+	};
+	scene->interfaces[0].restored = 1;
 	scene->interfaces[1] = (struct status_interface){
 		.attachment = { .ifname = "eth1", .error = -ENODEV },
 		.error = "there is no such interface",
@@ -112,6 +158,9 @@ static void set_scene(struct scene *scene)
 
 static int print_status(bool minimal)
 {
+	static const struct config_error refused = { 3, 11, "mode",
+		"expected \"direct\", \"shadow\" or \"tunnel\"" };
+	static const struct placement besides = { false, { "eth1" }, 1 };
 	_cleanup_(scene_done) struct scene scene = { 0 };
 	struct status status = {
 		.pid = 4711,
@@ -129,8 +178,14 @@ static int print_status(bool minimal)
 		set_scene(&scene);
 		status.synced_at = status.started_at + 3600;
 		status.passes = 121;
+		status.route_reads = 12;
 		status.config_path = "/etc/ipipdirect/config.json";
-		status.config_error = "mode: expected \"direct\", \"shadow\" or \"tunnel\"";
+		status.config_file = status.config_path;
+		status.config_loaded_at = status.started_at + 60;
+		status.config_error = &refused;
+		status.reloads = 2;
+		status.overrides = &scene.overrides;
+		status.placement = &besides;
 		status.no_room = &scene.no_room;
 		status.n_no_room = 1;
 		status.interfaces = scene.interfaces;
@@ -147,7 +202,8 @@ static int print_status(bool minimal)
 static int check_config(const char *path)
 {
 	_cleanup_(config_done) struct config config = { 0 };
-	char error[CONFIG_ERROR_MAX] = "";
+	char line[CONFIG_ERROR_MAX];
+	struct config_error error;
 	_cleanup_free_ char *text = NULL;
 	size_t size;
 
@@ -155,8 +211,8 @@ static int check_config(const char *path)
 		(void)fprintf(stderr, "cannot read %s\n", path);
 		return 2;
 	}
-	if (config_parse(text, size, &config, error) < 0) {
-		(void)puts(error);
+	if (config_parse(text, size, &config, &error) < 0) {
+		(void)puts(config_error_format(&error, line));
 		return EXIT_FAILURE;
 	}
 	return EXIT_SUCCESS;

@@ -23,7 +23,8 @@ NAMES = sorted(path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("
 
 
 def test_all_schemas_are_there():
-    assert NAMES == ["config", "ctl-detach", "ctl-error", "ctl-map", "ctl-tunnels", "ctl-version", "status"]
+    assert NAMES == ["config", "ctl-attach", "ctl-config", "ctl-detach", "ctl-doctor", "ctl-error", "ctl-events", "ctl-explain", "ctl-map", "ctl-mode",
+                     "ctl-netns", "ctl-reload", "ctl-resync", "ctl-stats", "ctl-tunnels", "ctl-version", "status"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -138,6 +139,18 @@ GOOD = [
     {"rules": [{"match": {"remote": "0.0.0.0/0", "local": "10.0.0.1"}, "set": {"game_server_ip": "remote"}}]},
     {"rules": [{"match": {"netns": "\u00e4*", "ifname": "?"}, "set": {"mode": "shadow"}, "comment": ""}]},
     {"$schema": "anything"},
+    {"allowed_game_server_ips": []},
+    {"allowed_game_server_ips": ["203.0.113.0/24", "198.51.100.1"]},
+    {"limits": {}},
+    {"limits": {"namespaces": 16384, "tunnels_per_namespace": 16384, "addresses_per_namespace": 65536}},
+    {"limits": {"namespaces": 1, "tunnels_per_namespace": 1, "addresses_per_namespace": 1}},
+    {"rules": [{"match": {"label": "podman-*"}, "set": {"trust": True}}]},
+    {"rules": [{"match": {"netns": "a", "remote": "192.0.2.0/24", "ifname": "x"}, "set": {"trust": True}}]},
+    {"rules": [{"match": {}, "set": {"trust": False, "mode": "tunnel"}}]},
+    {"rules": [{"match": {"netns": "a", "label": "b"}, "set": {"trust": False}}]},
+    {"offload_guard": "auto"},
+    {"offload_guard": "on"},
+    {"offload_guard": "off"},
 ]
 
 BAD = [
@@ -184,6 +197,27 @@ BAD = [
     {"rules": [{"match": {}, "set": {"comment": "x"}}]},
     {"rules": [{"match": {}, "set": {}, "comment": 1}]},
     {"$schema": 1},
+    {"allowed_game_server_ips": "203.0.113.0/24"},
+    {"allowed_game_server_ips": ["public"]},
+    {"allowed_game_server_ips": ["203.0.113.0/24"] * 4097},
+    {"limits": []},
+    {"limits": {"namespaces": 0}},
+    {"limits": {"namespaces": 16385}},
+    {"limits": {"tunnels_per_namespace": 16385}},
+    {"limits": {"addresses_per_namespace": 65537}},
+    {"limits": {"addresses_per_namespace": None}},
+    {"limits": {"tunnels": 1}},
+    {"trust": True},
+    {"rules": [{"match": {"label": ""}, "set": {}}]},
+    {"rules": [{"match": {"netns": "a"}, "set": {"trust": 1}}]},
+    {"rules": [{"match": {}, "set": {"trust": True}}]},
+    {"rules": [{"match": {"remote": "192.0.2.0/24"}, "set": {"trust": True}}]},
+    {"rules": [{"match": {"netns": "a", "ifname": "x"}, "set": {"trust": False}}]},
+    {"rules": [{"match": {"remote": "192.0.2.0/24"}, "set": {"trust": False}}]},
+    {"rules": [{"match": {"local": "192.0.2.0/24"}, "set": {"trust": False}}]},
+    {"offload_guard": "yes"},
+    {"offload_guard": True},
+    {"rules": [{"match": {}, "set": {"offload_guard": "on"}}]},
 ]
 
 # What JSON Schema cannot say, or sees differently: the parser alone refuses it.
@@ -220,7 +254,7 @@ def test_schema_and_parser_take(config, tmp_path):
 
 
 @needs_probe
-@pytest.mark.parametrize("config", BAD, ids=json.dumps)
+@pytest.mark.parametrize("config", BAD, ids=lambda config: json.dumps(config)[:100])
 def test_schema_and_parser_refuse(config, tmp_path):
     assert not validator("config").is_valid(config)
     assert not parses(json.dumps(config), tmp_path)

@@ -147,16 +147,31 @@ static void copy_rows(const struct rows *from, struct rows *ret)
 	}
 }
 
+/* What the agent takes for the outcome is what is there after the last operation. */
+static void check_outcome(const struct rows *maps, const struct rows *outcome)
+{
+	assert_int_equal(maps->n, outcome->n);
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct row *a = &maps->list[i], *b = &outcome->list[i];
+
+		assert_int_equal(row_compare(a, b), 0);
+		assert_true(row_contents_equal(a, b));
+		assert_int_equal(a->entry.slot, b->entry.slot);
+	}
+}
+
 static void apply_stepwise(struct rows *maps, const struct plan *plan, const struct rows *desired)
 {
-	_cleanup_(rows_done) struct rows before = { 0 };
+	_cleanup_(rows_done) struct rows before = { 0 }, outcome = { 0 };
 
 	copy_rows(maps, &before);
+	assert_int_equal(plan_outcome(maps, plan, &outcome), 0);
 	for (size_t i = 0; i < plan->n_ops; i++) {
 		apply(maps, &plan->ops[i]);
 		check_slots(maps);
 		check_step(&before, maps, desired);
 	}
+	check_outcome(maps, &outcome);
 }
 
 static void every_step_is_safe_and_the_end_is_right(void **state)
@@ -225,6 +240,37 @@ static void an_incomplete_snapshot_only_adds(void **state)
 	assert_true(ip4_equal(plan.ops[0].row.remote, ip4_of("192.0.2.3")));
 }
 
+/* As an incomplete pass leaves them: it adds sources, and may not change the row of their remote. */
+static void what_does_not_count_never_will(void **state)
+{
+	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+	struct row dead = { .map = ROW_SOURCES, .remote = ip4_of("192.0.2.1") };
+	struct row *slot;
+
+	(void)state;
+	world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\n", NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
+	for (size_t i = 0; i < first.n_ops; i++)
+		apply(&have, &first.ops[i]);
+	dead.inner_source = ip4_of("203.0.113.3");
+	dead.entry.game_server_ip = dead.inner_source.be;
+	dead.entry.slot = 7;
+	slot = ARRAY_APPEND(have.list, have.n);
+	assert_non_null(slot);
+	*slot = dead;
+	have.n++;
+	rows_sort(&have);
+	rows_done(&desired);
+	world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.1 203.0.113.2\n",
+		NULL, &desired);
+	assert_int_equal(plan_make(&desired, &have, &roomy, &plan), 0);
+	assert_int_equal(plan.ops[0].verb, PLAN_REMOVE);
+	assert_true(ip4_equal(plan.ops[0].row.inner_source, dead.inner_source));
+	apply_stepwise(&have, &plan, &desired);
+	check_equal(&have, &desired);
+}
+
 static void a_full_map_keeps_what_it_has(void **state)
 {
 	const struct plan_limits tight = { .max_rows = 2, .max_slots = 5, .complete = true };
@@ -275,6 +321,7 @@ int main(void)
 		cmocka_unit_test(every_step_is_safe_and_the_end_is_right),
 		cmocka_unit_test(same_input_same_plan),
 		cmocka_unit_test(an_incomplete_snapshot_only_adds),
+		cmocka_unit_test(what_does_not_count_never_will),
 		cmocka_unit_test(a_full_map_keeps_what_it_has),
 		cmocka_unit_test(a_slot_is_not_reused_while_its_row_is_being_removed),
 	};

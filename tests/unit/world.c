@@ -40,6 +40,7 @@ static struct netns *add_netns(struct snapshot *snapshot, const char *name)
 	netns->nsid = own ? NSID_OWN : (int32_t)snapshot->n_netns;
 	netns->seq = snapshot->n_netns;
 	netns->has_view = true;
+	netns->owner = OWNER_HOST;
 	snapshot->n_netns++;
 	if (!own) {
 		char **slot = ARRAY_APPEND(netns->names, netns->n_names);
@@ -87,11 +88,21 @@ static void add_tunnel(struct netns *netns, const char *name, char **save)
 	}
 }
 
+/* Found by a process, and by no file. */
+static void take_name(struct netns *netns)
+{
+	free(netns->names[0]);
+	free(netns->names);
+	netns->names = NULL;
+	netns->n_names = 0;
+}
+
 static void parse_line(struct snapshot *snapshot, char *line)
 {
 	bool indented = line[0] == ' ';
 	char *save, *word = strtok_r(line, " ", &save);
 	struct netns *netns;
+	bool guest;
 
 	if (!word)
 		return;
@@ -100,11 +111,26 @@ static void parse_line(struct snapshot *snapshot, char *line)
 		add_tunnel(&snapshot->netns[snapshot->n_netns - 1], word, &save);
 		return;
 	}
-	if (strcmp(word, "netns") == 0)
+	guest = strcmp(word, "guest") == 0;
+	if (guest || strcmp(word, "netns") == 0)
 		word = strtok_r(NULL, " ", &save);
 	netns = add_netns(snapshot, word);
-	while ((word = strtok_r(NULL, " ", &save)))
-		add_address(netns, 2, word);
+	if (guest)
+		netns->owner = OWNER_OTHER;
+	while ((word = strtok_r(NULL, " ", &save))) {
+		if (word[0] >= '0' && word[0] <= '9')
+			add_address(netns, 2, word);
+		else if (strncmp(word, "label=", 6) == 0)
+			assert_non_null(netns->label = strdup(word + 6));
+		else if (strcmp(word, "unnamed") == 0)
+			take_name(netns);
+		else if (strcmp(word, "unread") == 0)
+			netns->has_view = false;
+		else if (strcmp(word, "truncated") == 0)
+			netns->view.truncated = true;
+		else
+			fail_msg("unknown word '%s'", word);
+	}
 }
 
 void world_parse(const char *text, struct snapshot *ret)
@@ -123,14 +149,15 @@ void world_parse(const char *text, struct snapshot *ret)
 
 static void parse_config(const char *text, struct config *ret)
 {
-	char error[CONFIG_ERROR_MAX] = "";
+	char line[CONFIG_ERROR_MAX];
+	struct config_error error;
 
 	if (!text) {
 		config_init(ret);
 		return;
 	}
-	if (config_parse(text, strlen(text), ret, error) < 0)
-		fail_msg("%s", error);
+	if (config_parse(text, strlen(text), ret, &error) < 0)
+		fail_msg("%s", config_error_format(&error, line));
 }
 
 __attribute__((format(printf, 3, 4))) static void append(
@@ -156,6 +183,8 @@ static void print_tunnel(
 			tunnels->list[tunnel->rival].link->name);
 	if (tunnel->state == TUNNEL_MAPPED)
 		append(buf, size, " %s", address_source_name(tunnel->address_source));
+	if (tunnel->policy.rule != CONFIG_NO_RULE)
+		append(buf, size, " rule %zu", tunnel->policy.rule);
 	append(buf, size, "\n");
 }
 
@@ -176,19 +205,29 @@ static void print_row(const struct row *row, char *buf, size_t size)
 	append(buf, size, "\n");
 }
 
-const char *world_outcome(const char *world, const char *config_text)
+static void make_rows(const char *world, const char *config_text, const struct present *present,
+	struct snapshot *snapshot, struct tunnels *tunnels, struct rows *rows)
+{
+	_cleanup_(config_done) struct config config = { 0 };
+
+	world_parse(world, snapshot);
+	parse_config(config_text, &config);
+	assert_int_equal(tunnels_make(snapshot, &config, NULL, tunnels), 0);
+	assert_int_equal(desired_make(tunnels, present, rows), 0);
+}
+
+static const struct present nothing = { .rows = &(const struct rows){ 0 }, .complete = true };
+
+const char *world_outcome_with(
+	const char *world, const char *config_text, const struct present *present)
 {
 	static char buf[65536];
 	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
-	_cleanup_(config_done) struct config config = { 0 };
 	_cleanup_(rows_done) struct rows rows = { 0 };
 
 	buf[0] = '\0';
-	world_parse(world, &snapshot);
-	parse_config(config_text, &config);
-	assert_int_equal(tunnels_make(&snapshot, &config, &tunnels), 0);
-	assert_int_equal(desired_make(&tunnels, &rows), 0);
+	make_rows(world, config_text, present, &snapshot, &tunnels, &rows);
 	for (size_t i = 0; i < tunnels.n; i++)
 		print_tunnel(&tunnels, &tunnels.list[i], buf, sizeof(buf));
 	for (size_t i = 0; i < rows.n; i++)
@@ -196,14 +235,21 @@ const char *world_outcome(const char *world, const char *config_text)
 	return buf;
 }
 
-void world_rows(const char *world, const char *config_text, struct rows *ret)
+const char *world_outcome(const char *world, const char *config_text)
+{
+	return world_outcome_with(world, config_text, &nothing);
+}
+
+void world_rows_with(
+	const char *world, const char *config_text, const struct present *present, struct rows *ret)
 {
 	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
-	_cleanup_(config_done) struct config config = { 0 };
 
-	world_parse(world, &snapshot);
-	parse_config(config_text, &config);
-	assert_int_equal(tunnels_make(&snapshot, &config, &tunnels), 0);
-	assert_int_equal(desired_make(&tunnels, ret), 0);
+	make_rows(world, config_text, present, &snapshot, &tunnels, ret);
+}
+
+void world_rows(const char *world, const char *config_text, struct rows *ret)
+{
+	world_rows_with(world, config_text, &nothing, ret);
 }

@@ -6,6 +6,8 @@
  *
  *   host 198.51.100.10            the own namespace; its eth0 has these addresses
  *   netns game1 10.9.0.2          a namespace; its eth0 has these addresses
+ *   guest evil 10.9.0.3           one that another user namespace owns
+ *   netns x unnamed label=y       one without a file name, known by its label; also: truncated, unread
  *    tun0 203.0.113.1 10.0.0.2    in the namespace above: an ipip device, its remote, its addresses
  *    tun1 203.0.113.1 - fou       … no address, FOU; also: external, mpls, down
  */
@@ -23,5 +25,11 @@ const char *world_outcome(const char *world, const char *config);
 
 /* The rows that the core wants for a world. */
 void world_rows(const char *world, const char *config, struct rows *ret);
+
+/* The same, with rows in the maps already. */
+const char *world_outcome_with(
+	const char *world, const char *config, const struct present *present);
+void world_rows_with(
+	const char *world, const char *config, const struct present *present, struct rows *ret);
 
 struct ip4 ip4_of(const char *text);

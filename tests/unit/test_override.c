@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* Modes given at run time: whom they are about, and that they come back from text as they were. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/core/override.h"
+#include "agent/core/tunnel.h"
+#include "agent/util/array.h"
+#include "agent/util/cleanup.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/world.h"
+
+static const char world[] = "host 198.18.0.2\n"
+			    "netns game1\n"
+			    " tun0 203.0.113.1 10.0.0.1\n"
+			    " tun1 203.0.113.2 10.0.0.2\n"
+			    "netns game2\n"
+			    " tun0 203.0.113.3 10.0.0.3\n"
+			    "netns x unnamed label=app.service\n"
+			    " tun0 203.0.113.4 10.0.0.4\n"
+			    "guest evil\n"
+			    " tun0 203.0.113.5 10.0.0.5\n";
+
+/* "direct/default tunnel/override …", in the order of the world. */
+static void assert_modes(
+	const struct overrides *overrides, const char *config_text, const char *expected)
+{
+	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
+	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
+	_cleanup_(config_done) struct config config = { 0 };
+	struct config_error error;
+	char text[512] = "";
+
+	world_parse(world, &snapshot);
+	assert_int_equal(config_parse(config_text, strlen(config_text), &config, &error), 0);
+	assert_int_equal(tunnels_make(&snapshot, &config, overrides, &tunnels), 0);
+	for (size_t i = 0; i < tunnels.n; i++) {
+		const struct policy *policy = &tunnels.list[i].policy;
+		size_t n = strlen(text);
+
+		(void)snprintf(text + n, sizeof(text) - n, "%s%s/%s", i > 0 ? " " : "",
+			maps_mode_name(policy->mode), mode_source_name(policy->mode_source));
+	}
+	assert_string_equal(text, expected);
+}
+
+#define RULES                                                                                      \
+	"{\"mode\": \"shadow\", \"rules\": [{\"match\": {\"netns\": \"game1\"}, "                  \
+	"\"set\": {\"mode\": \"tunnel\"}}, {\"match\": {\"netns\": \"game2\"}, "                   \
+	"\"set\": {\"exempt\": [\"a2s-info\"]}}]}"
+
+static void it_wins_over_rules_and_defaults(void **state)
+{
+	_cleanup_(overrides_done) struct overrides overrides = { 0 };
+
+	(void)state;
+	assert_modes(NULL, RULES,
+		"tunnel/rule tunnel/rule shadow/default shadow/default shadow/default");
+	assert_int_equal(overrides_set(&overrides, "game1", "tun1", MAPS_MODE_DIRECT, false), 0);
+	assert_int_equal(overrides_set(&overrides, "game2", "tun0", MAPS_MODE_TUNNEL, false), 0);
+	assert_int_equal(
+		overrides_set(&overrides, "app.service", "tun0", MAPS_MODE_DIRECT, false), 0);
+	assert_int_equal(overrides_set(&overrides, "gone", "tun0", MAPS_MODE_DIRECT, false), 0);
+	assert_modes(&overrides, RULES,
+		"tunnel/rule direct/override tunnel/override direct/override shadow/default");
+	assert_true(overrides_remove(&overrides, "game1", "tun1"));
+	assert_false(overrides_remove(&overrides, "game1", "tun1"));
+	assert_modes(&overrides, RULES,
+		"tunnel/rule tunnel/rule tunnel/override direct/override shadow/default");
+}
+
+/* What an operator says of a guest's tunnel makes nobody trust it. */
+static void it_lifts_no_distrust(void **state)
+{
+	_cleanup_(overrides_done) struct overrides overrides = { 0 };
+	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
+	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
+	_cleanup_(config_done) struct config config = { 0 };
+
+	(void)state;
+	config_init(&config);
+	world_parse(world, &snapshot);
+	assert_int_equal(overrides_set(&overrides, "evil", "tun0", MAPS_MODE_DIRECT, false), 0);
+	assert_int_equal(tunnels_make(&snapshot, &config, &overrides, &tunnels), 0);
+	assert_int_equal(tunnels.list[4].policy.mode_source, MODE_SOURCE_OVERRIDE);
+	assert_int_equal(tunnels.list[4].reason, REASON_UNTRUSTED);
+}
+
+static void text_brings_them_back(void **state)
+{
+	_cleanup_(overrides_done) struct overrides overrides = { 0 }, again = { 0 }, kept = { 0 };
+	_cleanup_free_ char *text = NULL, *second = NULL;
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		char netns[32];
+
+		(void)snprintf(netns, sizeof(netns), "g%d \" \\ \xc3\xa4", i * 37 % 100);
+		assert_int_equal(overrides_set(&overrides, netns, "tun0", i % 3, i % 2), 0);
+	}
+	assert_int_equal(overrides.n, 100);
+	text = overrides_text(&overrides);
+	assert_int_equal(overrides_parse(text, strlen(text), &again), 0);
+	second = overrides_text(&again);
+	assert_string_equal(text, second);
+	assert_int_equal(overrides_copy(&again, &kept), 0);
+	overrides_drop_until_reload(&kept);
+	assert_int_equal(kept.n, 50);
+	for (size_t i = 0; i < kept.n; i++)
+		assert_false(kept.list[i].until_reload);
+}
+
+static void another_text_is_refused(void **state)
+{
+	static const char *const texts[] = { "", "[]", "{}", "{\"version\": 1}",
+		"{\"version\": 2, \"overrides\": []}", "{\"version\": 1, \"overrides\": [1]}",
+		"{\"version\": 1, \"overrides\": [{\"netns\": \"a\", \"ifname\": \"0123456789abcdef\", "
+		"\"mode\": \"direct\", \"until_reload\": false}]}",
+		"{\"version\": 1, \"overrides\": [{\"netns\": \"a\", \"ifname\": \"b\", "
+		"\"mode\": \"\", \"until_reload\": false}]}" };
+	struct overrides overrides = { .n = 42 };
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(texts); i++)
+		assert_int_equal(overrides_parse(texts[i], strlen(texts[i]), &overrides), -EBADMSG);
+	assert_int_equal(overrides.n, 42);
+}
+
+static void there_is_a_bound(void **state)
+{
+	_cleanup_(overrides_done) struct overrides overrides = { 0 };
+	char netns[32];
+
+	(void)state;
+	for (int i = 0; i < OVERRIDES_MAX; i++) {
+		(void)snprintf(netns, sizeof(netns), "g%d", i);
+		assert_int_equal(
+			overrides_set(&overrides, netns, "tun0", MAPS_MODE_TUNNEL, false), 0);
+	}
+	assert_int_equal(
+		overrides_set(&overrides, "more", "tun0", MAPS_MODE_TUNNEL, false), -E2BIG);
+	assert_int_equal(overrides_set(&overrides, "g7", "tun0", MAPS_MODE_DIRECT, false), 0);
+	assert_int_equal(overrides_set(&overrides, "", "tun0", MAPS_MODE_DIRECT, false), -EINVAL);
+	assert_int_equal(
+		overrides_set(&overrides, "a", "0123456789abcdef", MAPS_MODE_DIRECT, false),
+		-EINVAL);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(it_wins_over_rules_and_defaults),
+		cmocka_unit_test(it_lifts_no_distrust),
+		cmocka_unit_test(text_brings_them_back),
+		cmocka_unit_test(another_text_is_refused),
+		cmocka_unit_test(there_is_a_bound),
+	};
+
+	return cmocka_run_group_tests_name("override", tests, NULL, NULL);
+}
