@@ -14,7 +14,6 @@ import secrets
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-OBJECT = os.environ.get("IPIPDIRECT_BPF_OBJECT", str(ROOT / "build/bpf/direct.bpf.o"))
 PROGRUN = os.environ.get("IPIPDIRECT_PROGRUN", str(ROOT / "build/tests/bpf/progrun"))
 
 TC_ACT_UNSPEC = -1
@@ -30,8 +29,13 @@ GATEWAY_MAC, NEIGHBOUR_MAC = "02:00:00:00:01:01", "02:00:00:00:01:77"
 POP_MAC = "02:00:00:00:01:88"  # of the next hop the tunnel chose; no direct packet goes there
 HOST = "198.51.100.2"
 GATEWAY, NEIGHBOUR, STRANGER = "198.51.100.1", "198.51.100.77", "198.51.100.99"
-BLACKHOLE, UNREACHABLE = "203.0.113.201", "203.0.113.202"
+BLACKHOLE, UNREACHABLE = "198.18.0.201", "198.18.0.202"
 NETWORK = "198.51.100.0/24"
+ROUTES = (NETWORK, f"{HOST}/32", f"{BLACKHOLE}/32", f"{UNREACHABLE}/32")  # all but the default one
+
+
+def as_bytes(mac):
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def read_reasons():
@@ -49,6 +53,7 @@ class Namespace:
     """A network namespace of its own name, gone when closed."""
 
     def __init__(self):
+        self.note = lambda question, answer: None  # or that of a transcript.Recorder
         self.name = f"ipipdirect-bpf-{os.getpid()}-{secrets.token_hex(3)}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         try:
@@ -76,9 +81,11 @@ class Namespace:
         self.sysctl("net/ipv4/ip_forward", 1)
 
     def batch(self, commands):
+        self.note(f"ip {commands.encode().hex()}", "{}\n")
         subprocess.run(["ip", "-n", self.name, "-batch", "-"], input=commands, text=True, check=True)
 
     def sysctl(self, path, value):
+        self.note(f"sysctl {path} {value}", "{}\n")
         self.run("sh", "-c", f"echo {value} > /proc/sys/{path}")
 
     def command(self, *argv):
@@ -119,23 +126,31 @@ def flags_of(entry):
 class Runner:
     """tests/bpf/progrun.c in a namespace; see there for the protocol."""
 
-    def __init__(self, namespace):
+    def __init__(self, namespace, note=lambda question, answer: None):
+        self.note = note  # of transcript.Recorder
+        self.agent = False
         self.process = subprocess.Popen(
-            namespace.command(PROGRUN, OBJECT), text=True, bufsize=1,
+            namespace.command(PROGRUN), text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        question = " ".join(map(str, words))
+        self.process.stdin.write(question + "\n")
         line = self.process.stdout.readline()
         assert line, f"progrun died at: {words[0]}"
+        self.note(question, line)
         answer = json.loads(line)
         if "error" in answer:
             raise Refused(answer["error"], words[0])
         return answer
 
-    def configure(self, config):
-        """Make the maps what an oracle.Config says."""
+    def configure(self, config, agent=False):
+        """Make the maps what an oracle.Config says; with an agent, those that only an agent has too."""
         self.ask("clear")
+        self.ask("alive", int(agent))
+        self.agent = agent
+        if agent:
+            self.ask("uplink", "uplink", ",".join(ROUTES))
         for remote, entry in config.remotes.items():
             self.ask("remote", remote, entry.game_server_ip, entry.slot, entry.mode,
                      flags_of(entry))
@@ -155,9 +170,16 @@ class Runner:
         """(verdict, frame, counted).
 
         `counted` is {(slot, reason name): packets, (slot, "direct"): (packets, bytes)}.
+
+        With an agent, a frame that the tunnel addressed to a POP's own next hop goes to the gateway's MAC
+        instead: it is the way of fast(). What stays on the tunnel is given back as it came.
         """
-        answer = self.ask("run", program, "uplink", gso_segs, gso_size, frame.hex())
-        return answer["verdict"], bytes.fromhex(answer["out"]), counted(answer)
+        sent = frame
+        if self.agent and frame[:6] == as_bytes(POP_MAC):
+            sent = as_bytes(GATEWAY_MAC) + frame[6:]
+        answer = self.ask("run", program, "uplink", gso_segs, gso_size, sent.hex())
+        out = bytes.fromhex(answer["out"])
+        return answer["verdict"], frame if out == sent else out, counted(answer)
 
     def counters(self):
         return counted(self.ask("counters"))

@@ -3,7 +3,7 @@
  * Runs the datapath's programs on packets, for the tests: loads the real object, fills its maps and
  * feeds frames to BPF_PROG_TEST_RUN, in the network namespace it was started in. It judges nothing.
  *
- *	progrun OBJECT
+ *	progrun
  *
  * One command a line on stdin, one JSON object a line on stdout:
  *
@@ -13,9 +13,15 @@
  *	ports SLOT FIRST-LAST,FIRST-LAST,...             put a row into `server_ports`
  *	client ADDRESS LENGTH                            put a prefix into `exempt_clients`
  *	clear                                            remove all rows, zero all counters
+ *	alive ON                                         be an agent (1), or none (0)
+ *	uplink INTERFACE PREFIX,PREFIX,...               say that these are all its routes but the
+ *	                                                 default one
+ *	forward ON                                       let jumps lead somewhere (1) or nowhere (0)
  *	run PROGRAM INTERFACE GSO_SEGS GSO_SIZE HEX      run PROGRAM on a frame
  *	attach PROGRAM INTERFACE                         put PROGRAM on its clsact egress
  *	tag VLAN INTERFACE                               tag what leaves there, before PROGRAM sees it
+ *	ip HEX                                           give this text to "ip -batch -"
+ *	sysctl PATH VALUE                                write to a file below /proc/sys
  *	counters                                         report counters, nothing else
  *	instructions                                     what the verifier processed, by program
  *
@@ -37,22 +43,29 @@
 #include <unistd.h>
 
 #include <linux/if_ether.h>
+#include <linux/rtnetlink.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "agent/core/route.h"
+#include "agent/kern/program.h"
+#include "agent/util/cleanup.h"
+#include "direct.skel.h"
 #include "schema/maps.h"
 
+#define REMOTES_MAX 1024
 #define PRIORITY_TAG 1
 #define PRIORITY_PROGRAM 2
 #define FRAME_MAX 65536
-#define PROGRAMS_MAX 4
+#define PROGRAMS_MAX 8
 #define LOG_SIZE 4096
 #define SLOTS_MAX 64 /* that the tests use */
 #define LOG_STATS 4  /* BPF_LOG_STATS of the kernel, not in its uapi */
 
 struct runner {
-	struct bpf_object *object;
+	struct direct_bpf *skeleton;
+	struct program_tables tables;
 	int remotes, sources, server_ports, exempt_clients, counters, kept;
 	int cpus;
 	struct maps_direct_counters *per_cpu; /* one value of `counters`, for reading and writing */
@@ -62,20 +75,9 @@ struct runner {
 	struct maps_kept_counters seen_kept[SLOTS_MAX];
 };
 
-static int map_fd(struct bpf_object *object, const char *name)
-{
-	int fd = bpf_object__find_map_fd_by_name(object, name);
-
-	if (fd < 0) {
-		fprintf(stderr, "progrun: no map %s\n", name);
-		exit(EXIT_FAILURE);
-	}
-	return fd;
-}
-
 static int program_fd(const struct runner *runner, const char *name)
 {
-	struct bpf_program *program = bpf_object__find_program_by_name(runner->object, name);
+	struct bpf_program *program = bpf_object__find_program_by_name(runner->skeleton->obj, name);
 
 	return program ? bpf_program__fd(program) : -ENOENT;
 }
@@ -86,7 +88,7 @@ static void request_stats(struct runner *runner)
 	struct bpf_program *program = NULL;
 
 	for (int n = 0; n < PROGRAMS_MAX; n++) {
-		program = bpf_object__next_program(runner->object, program);
+		program = bpf_object__next_program(runner->skeleton->obj, program);
 		if (!program)
 			break;
 		(void)bpf_program__set_log_level(program, LOG_STATS);
@@ -94,32 +96,40 @@ static void request_stats(struct runner *runner)
 	}
 }
 
-/* Exits on failure, after a second try in which libbpf prints what the verifier has against it. */
-static void runner_load(struct runner *runner, const char *path)
+static int runner_open(struct runner *runner)
 {
-	runner->object = bpf_object__open_file(path, NULL);
-	if (runner->object) {
-		request_stats(runner);
-		if (!bpf_object__load(runner->object))
-			return;
-		bpf_object__close(runner->object);
-		runner->object = bpf_object__open_file(path, NULL);
-	}
-	if (!runner->object || bpf_object__load(runner->object)) {
-		fprintf(stderr, "progrun: cannot load %s: %m\n", path);
-		exit(EXIT_FAILURE);
-	}
+	runner->skeleton = direct_bpf__open();
+	return runner->skeleton ? program_set_size(runner->skeleton, REMOTES_MAX) : -errno;
 }
 
-static void runner_init(struct runner *runner, const char *path)
+/* A second try has libbpf print what the verifier has against it. */
+static int runner_load(struct runner *runner)
 {
-	runner_load(runner, path);
-	runner->remotes = map_fd(runner->object, "remotes");
-	runner->sources = map_fd(runner->object, "sources");
-	runner->server_ports = map_fd(runner->object, "server_ports");
-	runner->exempt_clients = map_fd(runner->object, "exempt_clients");
-	runner->counters = map_fd(runner->object, "counters");
-	runner->kept = map_fd(runner->object, "kept");
+	int r = runner_open(runner);
+
+	if (r)
+		return r;
+	request_stats(runner);
+	if (!direct_bpf__load(runner->skeleton))
+		return 0;
+	direct_bpf__destroy(runner->skeleton);
+	r = runner_open(runner);
+	return r ?: direct_bpf__load(runner->skeleton);
+}
+
+static void runner_init(struct runner *runner)
+{
+	if (runner_load(runner) || program_join(runner->skeleton) ||
+		program_map_tables(runner->skeleton, &runner->tables)) {
+		fprintf(stderr, "progrun: cannot load the programs: %m\n");
+		exit(EXIT_FAILURE);
+	}
+	runner->remotes = bpf_map__fd(runner->skeleton->maps.remotes);
+	runner->sources = bpf_map__fd(runner->skeleton->maps.sources);
+	runner->server_ports = bpf_map__fd(runner->skeleton->maps.server_ports);
+	runner->exempt_clients = bpf_map__fd(runner->skeleton->maps.exempt_clients);
+	runner->counters = bpf_map__fd(runner->skeleton->maps.counters);
+	runner->kept = bpf_map__fd(runner->skeleton->maps.kept);
 	runner->cpus = libbpf_num_possible_cpus();
 	if (runner->cpus > 0)
 		runner->per_cpu = calloc(runner->cpus, sizeof(*runner->per_cpu));
@@ -220,10 +230,13 @@ static void delete_all(int fd, void *key)
 
 static int do_clear(struct runner *runner)
 {
+	const struct rows no_rows = {};
 	struct maps_kept_counters zero_kept = {};
 	struct maps_source_key key; /* the largest */
 
 	memset(runner->per_cpu, 0, runner->cpus * sizeof(*runner->per_cpu));
+	front_sync(&runner->tables.front, &no_rows);
+	memset(runner->tables.uplinks, 0, MAPS_UPLINKS * sizeof(struct maps_uplink));
 	delete_all(runner->remotes, &key);
 	delete_all(runner->sources, &key);
 	delete_all(runner->server_ports, &key);
@@ -252,15 +265,20 @@ static int use_slot(struct runner *runner, const char *arg, __u32 *ret_slot)
 
 static int do_remote(struct runner *runner, char **argv)
 {
-	struct maps_remote_key key = { .remote = inet_addr(argv[0]) };
-	struct maps_entry entry = {
-		.game_server_ip = inet_addr(argv[1]),
-		.mode = atoi(argv[3]),
-		.flags = atoi(argv[4]),
+	struct row row = {
+		.remote.be = inet_addr(argv[0]),
+		.entry.game_server_ip = inet_addr(argv[1]),
+		.entry.mode = atoi(argv[3]),
+		.entry.flags = atoi(argv[4]),
 	};
-	int r = use_slot(runner, argv[2], &entry.slot);
+	int r = use_slot(runner, argv[2], &row.entry.slot);
 
-	return r ?: bpf_map_update_elem(runner->remotes, &key, &entry, BPF_ANY);
+	front_remove(&runner->tables.front, row.remote);
+	if (!r)
+		r = bpf_map_update_elem(runner->remotes, &row.remote.be, &row.entry, BPF_ANY);
+	if (!r)
+		front_put(&runner->tables.front, &row);
+	return r;
 }
 
 static int do_source(struct runner *runner, char **argv)
@@ -303,6 +321,35 @@ static int do_client(struct runner *runner, char **argv)
 	const __u8 value = 1;
 
 	return bpf_map_update_elem(runner->exempt_clients, &key, &value, BPF_ANY);
+}
+
+static int do_uplink(struct runner *runner, char **argv)
+{
+	_cleanup_(routes_done) struct routes routes = { .rules_plain = true };
+	const __u32 ifindex = if_nametoindex(argv[0]);
+	struct maps_uplink *uplink = &runner->tables.uplinks[ifindex % MAPS_UPLINKS];
+	struct route route = { .table = RT_TABLE_MAIN, .type = RTN_UNICAST };
+	__u16 generation = uplink->generation + 1;
+	char *save;
+
+	route.ifindexes[route.n_ifindexes++] = ifindex;
+	if (routes_add(&routes, &route))
+		return -ENOMEM;
+	for (char *next = strtok_r(argv[1], ",", &save); next; next = strtok_r(NULL, ",", &save))
+		if (ip4_prefix_parse(next, &route.destination) || routes_add(&routes, &route))
+			return -EINVAL;
+	(void)uplink_make(&routes, ifindex, uplink);
+	uplink->generation = generation;
+	return 0;
+}
+
+/* Nowhere: as when somebody has removed the pin of the jumps and their agent has ended. */
+static int do_forward(struct runner *runner, bool on)
+{
+	for (__u32 i = 0; !on && i < MAPS_JUMP_COUNT; i++)
+		if (bpf_map_delete_elem(bpf_map__fd(runner->skeleton->maps.jumps), &i))
+			return -errno;
+	return on ? program_join(runner->skeleton) : 0;
 }
 
 static int attach(const char *interface, int fd, __u32 priority)
@@ -421,7 +468,7 @@ static void do_instructions(const struct runner *runner)
 		const char *found = strstr(runner->logs[n], "processed ");
 		unsigned int processed = 0;
 
-		program = bpf_object__next_program(runner->object, program);
+		program = bpf_object__next_program(runner->skeleton->obj, program);
 		if (!program)
 			break;
 		if (found)
@@ -430,6 +477,32 @@ static void do_instructions(const struct runner *runner)
 		comma = ",";
 	}
 	printf("}\n");
+}
+
+/* What the tests do to the namespace by themselves, for transcripts: tests/bpf/transcript.py. */
+static int do_ip(const char *hex)
+{
+	static __u8 text[FRAME_MAX];
+	size_t size = parse_hex(hex, text);
+	FILE *pipe = popen("ip -batch -", "w");
+
+	if (!pipe)
+		return -errno;
+	(void)fwrite(text, 1, size, pipe);
+	return pclose(pipe) == 0 ? 0 : -EINVAL;
+}
+
+static int do_sysctl(char **argv)
+{
+	char path[256];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/sys/%s", argv[0]);
+	file = fopen(path, "w");
+	if (!file)
+		return -errno;
+	fputs(argv[1], file);
+	return fclose(file) == 0 ? 0 : -errno;
 }
 
 static bool dispatch(struct runner *runner, int argc, char **argv)
@@ -446,12 +519,22 @@ static bool dispatch(struct runner *runner, int argc, char **argv)
 		report_result(do_ports(runner, argv + 1));
 	else if (!strcmp(verb, "client") && argc == 3)
 		report_result(do_client(runner, argv + 1));
+	else if (!strcmp(verb, "alive") && argc == 2)
+		report_result(program_set_alive(runner->skeleton, atoi(argv[1])));
+	else if (!strcmp(verb, "uplink") && argc == 3)
+		report_result(do_uplink(runner, argv + 1));
+	else if (!strcmp(verb, "forward") && argc == 2)
+		report_result(do_forward(runner, atoi(argv[1])));
 	else if (!strcmp(verb, "clear") && argc == 1)
 		report_result(do_clear(runner));
 	else if (!strcmp(verb, "attach") && argc == 3)
 		report_result(attach(argv[2], program_fd(runner, argv[1]), PRIORITY_PROGRAM));
 	else if (!strcmp(verb, "tag") && argc == 3)
 		report_result(do_tag(argv + 1));
+	else if (!strcmp(verb, "ip") && argc == 2)
+		report_result(do_ip(argv[1]));
+	else if (!strcmp(verb, "sysctl") && argc == 3)
+		report_result(do_sysctl(argv + 1));
 	else if (!strcmp(verb, "counters") && argc == 1)
 		do_counters(runner);
 	else if (!strcmp(verb, "instructions") && argc == 1)
@@ -461,17 +544,13 @@ static bool dispatch(struct runner *runner, int argc, char **argv)
 	return true;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	static struct runner runner;
 	char *line = NULL;
 	size_t size = 0;
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: progrun OBJECT\n");
-		return EXIT_FAILURE;
-	}
-	runner_init(&runner, argv[1]);
+	runner_init(&runner);
 	while (getline(&line, &size, stdin) > 0) {
 		char *words[8] = {}, *save = NULL;
 		int n = 0;
@@ -487,6 +566,6 @@ int main(int argc, char **argv)
 	}
 	free(line);
 	free(runner.per_cpu);
-	bpf_object__close(runner.object);
+	direct_bpf__destroy(runner.skeleton);
 	return EXIT_SUCCESS;
 }

@@ -116,12 +116,22 @@ def second_interface(namespace):
 
 
 def test_default_route_of_another_interface(configured, namespace, second_interface):
-    """What leaves here leaves by the routes of this interface, be the other's ever so good."""
+    """An agent knows that only default routes lead to the client: what leaves here goes on by this interface's
+    own, be the other's ever so good. Without one it might be nearer by the other, and stays."""
     with changed(namespace, "route replace default via 198.18.0.1 dev second\n"
                             f"route add default via {datapath.GATEWAY} dev uplink metric 500",
                  "route del default dev second\nroute del default dev uplink metric 500\n"
                  f"route add default via {datapath.GATEWAY} dev uplink"):
-        assert goes_to(configured) == datapath.GATEWAY_MAC
+        assert goes_to(configured) == (datapath.GATEWAY_MAC if configured.agent else None)
+
+
+def test_client_that_is_nearer_by_another_interface(configured, namespace, second_interface):
+    with changed(namespace, "route add 203.0.113.0/25 via 198.18.0.1 dev second",
+                 "route del 203.0.113.0/25 dev second"):
+        if configured.agent:
+            configured.ask("uplink", "uplink", ",".join((*datapath.ROUTES, "203.0.113.0/25")))
+        assert goes_to(configured) is None
+        assert goes_to(configured, udp(client="203.0.113.150")) == datapath.GATEWAY_MAC
 
 
 def test_client_that_only_another_interface_reaches(configured, namespace, second_interface):
@@ -130,6 +140,7 @@ def test_client_that_only_another_interface_reaches(configured, namespace, secon
         assert goes_to(configured) is None
 
 
+@pytest.mark.live  # the kernel chooses by a number of its own
 def test_equal_paths(configured, namespace, second_gateway):
     """One or the other."""
     with changed(namespace, f"route replace default nexthop via {datapath.GATEWAY} nexthop via {OTHER_GATEWAY}",

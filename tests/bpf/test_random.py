@@ -3,7 +3,7 @@
 
 A failure names the frame. For a long run:
 
-    IPIPDIRECT_RANDOM_COUNT=1000000 IPIPDIRECT_RANDOM_SEED=random meson test -C build bpf -t 100
+    IPIPDIRECT_RANDOM_COUNT=1000000 IPIPDIRECT_RANDOM_SEED=random meson test -C build bpf-random -t 100
 """
 
 import collections
@@ -17,8 +17,9 @@ from checks import check_with_oracle
 from packets import *  # pylint: disable=wildcard-import,unused-wildcard-import
 from test_icmp_errors import ERRORS, KEPT, REQUESTS, error, quoting
 
-COUNT = int(os.environ.get("IPIPDIRECT_RANDOM_COUNT", "20000"))
+COUNT = int(os.environ.get("IPIPDIRECT_RANDOM_COUNT", "50000"))
 SEED = os.environ.get("IPIPDIRECT_RANDOM_SEED", "20240229")
+ENOUGH = 50000  # to hit everything
 
 WAYS = [  # outer destination, inner source; the frequent ones more often
     *[(REMOTE_A, PRIVATE)] * 8, (REMOTE_A, "10.9.8.7"), (REMOTE_A, REMOTE_A), *[(POP_C, PUBLIC_C)] * 2,
@@ -27,7 +28,7 @@ WAYS = [  # outer destination, inner source; the frequent ones more often
     (PORTED, PRIVATE), (CACHED, PRIVATE), (PICKY, PRIVATE), (POP_SHARED, SHARED_PICKY),
     (SHADOWED, PRIVATE), (DRAINED, PRIVATE), (STRANGER_REMOTE, PRIVATE)]
 CLIENTS = [*[CLIENT] * 6, datapath.NEIGHBOUR, datapath.STRANGER, "1.1.1.1", "223.255.255.255", "224.0.0.1",
-           "203.0.113.200"]
+           *["203.0.113.200"] * 4]
 EDGES = (0, 1, 4, 5, 7, 8, 19, 20, 21, 27, 28, 40, 0x7f, 0x80, 0xff)
 
 
@@ -75,7 +76,8 @@ def set_byte(rng, frame):
 
 
 def set_random_byte(rng, frame):
-    frame[rng.randrange(len(frame))] = rng.randrange(256)
+    """But not in the source MAC address: it is the interface's own, whoever finds the next hop."""
+    frame[rng.choice((rng.randrange(6), rng.randrange(12, len(frame))))] = rng.randrange(256)
 
 
 def cut_frame(rng, frame):
@@ -136,7 +138,7 @@ def mutated(rng, frame):
 
 def test_random_packets(configured):
     seed = secrets.randbits(64) if SEED == "random" else int(SEED)
-    rng = random.Random(seed)
+    rng = random.Random(f"{seed} {configured.agent}")  # the two runs together see twice as many packets
     print(f"seed {seed}")
     frames = bases(rng)
     seen = collections.Counter()
@@ -145,7 +147,9 @@ def test_random_packets(configured):
         for _, what in judgement.counted or {(0, "none of ours"): 1}:
             seen[what] += 1
     print(dict(seen.most_common()))
-    # A generator that hits nothing would pass too.
-    expected = set(datapath.REASONS) - {"KEPT_PULL_FAILED", "KEPT_STRIP_FAILED", "DROP_WRITE_FAILED"}
-    assert set(seen) >= expected | {"direct", "none of ours"}
+    # A generator that hits nothing would pass too. Some things are hit once in thousands.
     assert seen["direct"] > COUNT / 5
+    if COUNT >= ENOUGH:
+        expected = set(datapath.REASONS) - {
+            "KEPT_PULL_FAILED", "KEPT_STRIP_FAILED", "KEPT_NO_PROGRAM", "DROP_WRITE_FAILED"}
+        assert set(seen) >= expected | {"direct", "none of ours"}
