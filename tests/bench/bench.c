@@ -3,7 +3,7 @@
  * What the datapath costs, against the bounds set for it. A benchmark, not a test: the exit status
  * says whether everything could be measured, not whether the figures are good.
  *
- *	bench [--json] [--rounds N] DIRECT_OBJECT BASELINE_OBJECT
+ *	bench [--json] [--rounds N] BASELINE_OBJECT
  *
  * A veth pair between two network namespaces of its own. IPIP frames leave by a packet socket, their
  * MAC is nobody's, so the far end drops them early. TCP is a real connection. The kernel's BPF run
@@ -33,6 +33,9 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "agent/core/front.h"
+#include "agent/kern/program.h"
+#include "direct.skel.h"
 #include "schema/maps.h"
 
 #define TCX_EGRESS 47 /* BPF_TCX_EGRESS, since 6.6; not in Debian 12's headers */
@@ -43,7 +46,12 @@
 #define ROUND_TCP_BYTES (16U << 20)
 #define TCP_PORT 5001
 #define REMOTES_MANY 65536
-#define ROUNDS_DEFAULT 30
+#define ROUNDS_DEFAULT 100
+/*
+ * Where in memory the kernel happens to put a program's code moves its cost by 15 % either way; so
+ * the datapath is loaded more than once, and rounds take turns.
+ */
+#define PLACES 5
 #define ROUNDS_MAX 10000
 #define SKIPPED 77
 
@@ -58,6 +66,7 @@ enum object {
 	ONE,    /* the datapath with one remote */
 	MANY,   /* with REMOTES_MANY */
 	SHARED, /* model C: a shared remote, the server has the public address */
+	ALONE,  /* with one remote, and no agent */
 	OBJECT_COUNT,
 };
 
@@ -71,6 +80,7 @@ enum run {
 	DIRECT_FULL_FEW,
 	DIRECT_MANY,
 	DIRECT_C,
+	DIRECT_ALONE,
 	TCP_NOP,
 	TCP_DIRECT,
 	TCP_WRITE,
@@ -85,7 +95,17 @@ enum run {
 	RUN_COUNT,
 };
 
-enum path { PATH_NONE, PATH_NOP, PATH_DIRECT, PATH_COUNT };
+enum path {
+	PATH_NONE,
+	PATH_NOP,
+	PATH_STRIP,
+	PATH_DIRECT,
+	GAME_NONE,
+	GAME_NOP,
+	GAME_STRIP,
+	GAME_DIRECT,
+	PATH_COUNT,
+};
 
 static const struct {
 	const char *name, *program;
@@ -101,6 +121,7 @@ static const struct {
 	[DIRECT_FULL_FEW] = { "direct-udp-256-of-65536", "direct", MANY, IPIP_FEW, NOP },
 	[DIRECT_MANY] = { "direct-udp-65536-remotes", "direct", MANY, IPIP_MANY, NOP },
 	[DIRECT_C] = { "direct-udp-model-c", "direct", SHARED, IPIP_PUBLIC, NOP },
+	[DIRECT_ALONE] = { "direct-udp-no-agent", "direct", ALONE, IPIP_ONE, NOP },
 	[TCP_NOP] = { "tcp-nop", "nop", BASELINE, TCP_PLAIN, TCP_NOP },
 	[TCP_DIRECT] = { "tcp-direct", "direct", ONE, TCP_PLAIN, TCP_NOP },
 	[TCP_WRITE] = { "tcp-direct-write", "direct_write", BASELINE, TCP_PLAIN, TCP_NOP },
@@ -117,11 +138,17 @@ static const struct {
 
 static const struct {
 	const char *name;
-	enum run run;
+	enum run run; /* RUN_COUNT: no program */
+	bool game;    /* from a game server's namespace, through the host */
 } paths[PATH_COUNT] = {
-	[PATH_NONE] = { "send-no-program", RUN_COUNT },
-	[PATH_NOP] = { "send-nop", NOP },
-	[PATH_DIRECT] = { "send-direct", DIRECT },
+	[PATH_NONE] = { "send-no-program", RUN_COUNT, false },
+	[PATH_NOP] = { "send-nop", NOP, false },
+	[PATH_STRIP] = { "send-strip", STRIP, false },
+	[PATH_DIRECT] = { "send-direct", DIRECT, false },
+	[GAME_NONE] = { "game-no-program", RUN_COUNT, true },
+	[GAME_NOP] = { "game-nop", NOP, true },
+	[GAME_STRIP] = { "game-strip", STRIP, true },
+	[GAME_DIRECT] = { "game-direct", DIRECT, true },
 };
 
 struct frame {
@@ -133,16 +160,21 @@ struct frame {
 
 struct result {
 	double ns[RUN_COUNT];
+	double net[RUN_COUNT]; /* less the base, round by round: what drifts, drifts for both */
 	double path_ns[PATH_COUNT];
 };
 
 struct bench {
-	struct bpf_object *objects[OBJECT_COUNT];
+	struct bpf_object *objects[OBJECT_COUNT]; /* each of a skeleton, but for BASELINE */
+	struct program_tables tables[OBJECT_COUNT];
+	struct bpf_object *places[PLACES]; /* of ONE */
 	int rounds, ifindex;
-	int packet, tcp; /* sockets */
+	int packet, tcp, game; /* sockets; `game` is in a namespace behind the host */
 	struct frame frames[BATCH];
 	struct iovec iovs[BATCH];
 	struct mmsghdr messages[BATCH];
+	struct iovec game_iovs[BATCH];
+	struct mmsghdr game_messages[BATCH];
 	__u32 random;
 	double samples[RUN_COUNT][ROUNDS_MAX];
 	double path_samples[PATH_COUNT][ROUNDS_MAX];
@@ -214,20 +246,42 @@ static void connect_tcp(struct bench *bench, int near_ns, int far_ns)
 	check(!connect(bench->tcp, (const void *)&address, sizeof(address)), "connect");
 }
 
-static void setup_network(struct bench *bench)
+static void add_veth(const char *near, const char *far, int far_ns)
 {
-	struct sockaddr_ll address = { .sll_family = AF_PACKET };
-	int far_ns = enter_new_namespace(), near_ns = enter_new_namespace();
 	char command[256];
 
 	(void)snprintf(command, sizeof(command),
-		"ip link add bench0 type veth peer name bench1 netns /proc/%d/fd/%d", getpid(),
-		far_ns);
+		"ip link add %s type veth peer name %s netns /proc/%d/fd/%d && "
+		"ip link set %s addrgenmode none",
+		near, far, getpid(), far_ns, near);
 	shell(command);
-	shell("ip link set bench0 addrgenmode none up && ip addr add 10.9.0.1/24 dev bench0 &&"
+}
+
+/* A game server's namespace: its packets are routed to the host, and forwarded there. */
+static void setup_game(struct bench *bench, int near_ns, int game_ns)
+{
+	add_veth("host1", "game1", game_ns);
+	shell("ip addr add 10.8.0.1/24 dev host1 && ip link set host1 up");
+	check(!setns(game_ns, CLONE_NEWNET), "setns");
+	shell("ip addr add 10.8.0.2/24 dev game1 && ip link set game1 addrgenmode none up &&"
+	      " ip route add default via 10.8.0.1");
+	bench->game = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	check(bench->game >= 0, "raw socket");
+	check(!setns(near_ns, CLONE_NEWNET), "setns");
+}
+
+static void setup_network(struct bench *bench)
+{
+	struct sockaddr_ll address = { .sll_family = AF_PACKET };
+	int game_ns = enter_new_namespace();
+	int far_ns = enter_new_namespace(), near_ns = enter_new_namespace();
+
+	add_veth("bench0", "bench1", far_ns);
+	shell("ip link set bench0 up && ip addr add 10.9.0.1/24 dev bench0 &&"
 	      " ip neigh add 10.9.0.99 lladdr 02:00:00:00:00:99 dev bench0 nud permanent &&"
 	      " ip route add default via 10.9.0.99 && echo 1 > /proc/sys/net/ipv4/ip_forward");
 	connect_tcp(bench, near_ns, far_ns);
+	setup_game(bench, near_ns, game_ns);
 
 	bench->ifindex = if_nametoindex("bench0");
 	address.sll_ifindex = bench->ifindex;
@@ -237,6 +291,8 @@ static void setup_network(struct bench *bench)
 
 static void setup_frames(struct bench *bench)
 {
+	static const struct sockaddr_in remote = { .sin_family = AF_INET,
+		.sin_addr.s_addr = __builtin_bswap32(FIRST_REMOTE) };
 	const __u32 total = sizeof(struct frame) - ETH_HLEN;
 	const struct frame frame = {
 		.eth = { { 2, 0, 0, 0, 0, 0x99 }, { 2, 0, 0, 0, 0, 1 }, htons(ETH_P_IP) },
@@ -244,8 +300,7 @@ static void setup_frames(struct bench *bench)
 			.ihl = 5,
 			.ttl = 64,
 			.protocol = IPPROTO_IPIP,
-			.tot_len = htons(total),
-			.saddr = htonl(ADDR(10, 9, 0, 1)) },
+			.tot_len = htons(total) }, /* a raw socket puts its source in */
 		.inner = { .version = 4,
 			.ihl = 5,
 			.ttl = 64,
@@ -260,21 +315,32 @@ static void setup_frames(struct bench *bench)
 		bench->iovs[i] = (struct iovec){ &bench->frames[i], sizeof(frame) };
 		bench->messages[i].msg_hdr.msg_iov = &bench->iovs[i];
 		bench->messages[i].msg_hdr.msg_iovlen = 1;
+		bench->game_iovs[i] = (struct iovec){ &bench->frames[i].outer, total };
+		bench->game_messages[i].msg_hdr = (struct msghdr){ .msg_name = (void *)&remote,
+			.msg_namelen = sizeof(remote),
+			.msg_iov = &bench->game_iovs[i],
+			.msg_iovlen = 1 };
 	}
 }
 
-/* Writes the same bytes for one remote as for many, so that this costs the same. */
-static void address_frames(struct bench *bench, enum traffic traffic)
+/* Which of REMOTES_MANY a packet goes to; one costs the same to choose as many. */
+static __u32 choose_remote(struct bench *bench, enum traffic traffic)
 {
 	static const __u32 masks[] = {
-		[IPIP_FEW] = 0xff00, [IPIP_MANY] = REMOTES_MANY - 1, [TCP_PLAIN] = 0
+		[IPIP_FEW] = 0xff, [IPIP_MANY] = REMOTES_MANY - 1, [TCP_PLAIN] = 0
 	};
-	const __u32 mask = masks[traffic];
+
+	bench->random = bench->random * 1664525 + 1013904223;
+	/* Odd, so that a few are spread over the caches' sets like any others. */
+	return (bench->random >> 8 & masks[traffic]) * 257 % REMOTES_MANY;
+}
+
+static void address_frames(struct bench *bench, enum traffic traffic)
+{
 	const __u32 source = traffic == IPIP_PUBLIC ? GAME_SERVER_IP : INNER_SOURCE;
 
 	for (int i = 0; i < BATCH; i++) {
-		bench->random = bench->random * 1664525 + 1013904223;
-		bench->frames[i].outer.daddr = htonl(FIRST_REMOTE + (bench->random >> 8 & mask));
+		bench->frames[i].outer.daddr = htonl(FIRST_REMOTE + choose_remote(bench, traffic));
 		bench->frames[i].inner.saddr = htonl(source);
 	}
 }
@@ -284,6 +350,18 @@ static void send_ipip(struct bench *bench, enum traffic traffic, int packets)
 	for (int sent = 0; sent < packets; sent += BATCH) {
 		address_frames(bench, traffic);
 		check(sendmmsg(bench->packet, bench->messages, BATCH, 0) == BATCH, "sendmmsg");
+	}
+}
+
+static void send_on_path(struct bench *bench, enum path path, int packets)
+{
+	if (!paths[path].game) {
+		send_ipip(bench, IPIP_ONE, packets);
+		return;
+	}
+	for (int sent = 0; sent < packets; sent += BATCH) {
+		address_frames(bench, IPIP_ONE);
+		check(sendmmsg(bench->game, bench->game_messages, BATCH, 0) == BATCH, "sendmmsg");
 	}
 }
 
@@ -303,47 +381,71 @@ static int map_fd(struct bpf_object *object, const char *name)
 	return fd;
 }
 
-static struct bpf_object *load(const char *path, __u32 remotes)
+static struct bpf_object *load_baseline(const char *path)
 {
-	static const char *const sized[] = { "remotes", "counters", "kept" };
 	struct bpf_object *object = bpf_object__open_file(path, NULL);
 
-	check(object, path);
-	for (int i = 0; i < 3 && remotes + 1 > MAPS_REMOTES_MAX_DEFAULT; i++)
-		check(!bpf_map__set_max_entries(
-			      bpf_object__find_map_by_name(object, sized[i]), remotes + 1),
-			sized[i]);
-	check(!bpf_object__load(object), path);
+	check(object && !bpf_object__load(object), path);
 	return object;
 }
 
-static void fill(struct bpf_object *object, const char *map, __u32 remotes, __u16 flags)
+static void load(struct bench *bench, enum object object, __u32 remotes)
 {
-	int fd = map_fd(object, map);
+	struct direct_bpf *skeleton = direct_bpf__open();
+
+	check(skeleton, "open");
+	check(!program_set_size(skeleton, remotes), "set size");
+	check(!direct_bpf__load(skeleton), "load");
+	check(!program_join(skeleton), "join");
+	check(!program_map_tables(skeleton, &bench->tables[object]), "map tables");
+	check(!program_set_alive(skeleton, object != ALONE), "set alive");
+	bench->objects[object] = skeleton->obj;
+}
+
+/* No route but the default one; the gateway is learned from the first packet. */
+static void fill_uplink(struct bench *bench, enum object object)
+{
+	bench->tables[object].uplinks[bench->ifindex % MAPS_UPLINKS] =
+		(struct maps_uplink){ .ifindex = bench->ifindex, .generation = 1, .is_default = 1 };
+}
+
+static void fill(
+	struct bench *bench, enum object object, const char *map, __u32 remotes, __u16 flags)
+{
+	int fd = map_fd(bench->objects[object], map);
 
 	for (__u32 i = 0; i < remotes; i++) {
-		struct maps_remote_key key = { htonl(FIRST_REMOTE + i) };
-		struct maps_entry entry = { .slot = i + 1, .flags = flags };
+		struct row row = { .remote.be = htonl(FIRST_REMOTE + i),
+			.entry = { .slot = i + 1, .flags = flags } };
 
 		if (!(flags & MAPS_FLAG_SHARED))
-			entry.game_server_ip = htonl(GAME_SERVER_IP);
-		check(!bpf_map_update_elem(fd, &key, &entry, BPF_ANY), map);
+			row.entry.game_server_ip = htonl(GAME_SERVER_IP);
+		check(!bpf_map_update_elem(fd, &row.remote.be, &row.entry, BPF_ANY), map);
+		front_put(&bench->tables[object].front, &row);
 	}
 }
 
-static void load_objects(struct bench *bench, const char *direct, const char *baseline)
+static void load_objects(struct bench *bench, const char *baseline)
 {
 	const struct maps_source_key key = { htonl(FIRST_REMOTE), htonl(GAME_SERVER_IP) };
 	const struct maps_entry entry = { .game_server_ip = htonl(GAME_SERVER_IP), .slot = 1 };
 
-	bench->objects[BASELINE] = load(baseline, 1);
-	fill(bench->objects[BASELINE], "bench_remotes", 1, 0);
-	bench->objects[ONE] = load(direct, 1);
-	fill(bench->objects[ONE], "remotes", 1, 0);
-	bench->objects[MANY] = load(direct, REMOTES_MANY);
-	fill(bench->objects[MANY], "remotes", REMOTES_MANY, 0);
-	bench->objects[SHARED] = load(direct, 1);
-	fill(bench->objects[SHARED], "remotes", 1, MAPS_FLAG_SHARED);
+	bench->objects[BASELINE] = load_baseline(baseline);
+	fill(bench, BASELINE, "bench_remotes", 1, 0);
+	for (int i = 0; i < PLACES; i++) {
+		load(bench, ONE, MAPS_REMOTES_MAX_DEFAULT);
+		fill(bench, ONE, "remotes", 1, 0);
+		fill_uplink(bench, ONE);
+		bench->places[i] = bench->objects[ONE];
+	}
+	load(bench, MANY, REMOTES_MANY);
+	fill(bench, MANY, "remotes", REMOTES_MANY, 0);
+	fill_uplink(bench, MANY);
+	load(bench, ALONE, MAPS_REMOTES_MAX_DEFAULT);
+	fill(bench, ALONE, "remotes", 1, 0);
+	load(bench, SHARED, MAPS_REMOTES_MAX_DEFAULT);
+	fill(bench, SHARED, "remotes", 1, MAPS_FLAG_SHARED);
+	fill_uplink(bench, SHARED);
 	check(!bpf_map_update_elem(map_fd(bench->objects[SHARED], "sources"), &key, &entry, 0),
 		"sources");
 }
@@ -405,20 +507,40 @@ static double now_ns(void)
 	return now.tv_sec * 1e9 + now.tv_nsec;
 }
 
+static __u64 direct_packets(const struct bench *bench, enum object object)
+{
+	const int fd = map_fd(bench->objects[object], "counters");
+	const int cpus = libbpf_num_possible_cpus();
+	struct maps_direct_counters *rows = calloc(cpus > 0 ? cpus : 1, sizeof(*rows));
+	const __u32 slot = 1;
+	__u64 packets = 0;
+
+	check(rows && !bpf_map_lookup_elem(fd, &slot, rows), "counters");
+	for (int cpu = 0; cpu < cpus; cpu++)
+		packets += rows[cpu].packets;
+	free(rows);
+	return packets;
+}
+
 static double measure_path(struct bench *bench, enum path path)
 {
+	__u64 direct = direct_packets(bench, ONE);
 	int link = -1;
 	double start;
 
 	if (paths[path].run != RUN_COUNT)
 		link = attach(bench, program_fd(bench, paths[path].run));
 	(void)sched_yield();
-	send_ipip(bench, IPIP_ONE, 2 * BATCH);
+	send_on_path(bench, path, 2 * BATCH);
 	start = now_ns();
-	send_ipip(bench, IPIP_ONE, PATH_PACKETS);
+	send_on_path(bench, path, PATH_PACKETS);
 	start = now_ns() - start;
 	if (link >= 0)
 		(void)close(link);
+	errno = ENODATA;
+	check(paths[path].run != DIRECT ||
+			direct_packets(bench, ONE) - direct == 2 * BATCH + PATH_PACKETS,
+		paths[path].name);
 	return start / PATH_PACKETS;
 }
 
@@ -446,25 +568,11 @@ static bool none_kept(int fd, __u32 slots)
 	return true;
 }
 
-static bool any_direct(int fd)
-{
-	const int cpus = libbpf_num_possible_cpus();
-	struct maps_direct_counters *rows = calloc(cpus > 0 ? cpus : 1, sizeof(*rows));
-	const __u32 slot = 1;
-	__u64 packets = 0;
-
-	check(rows && !bpf_map_lookup_elem(fd, &slot, rows), "counters");
-	for (int cpu = 0; cpu < cpus; cpu++)
-		packets += rows[cpu].packets;
-	free(rows);
-	return packets > 0;
-}
-
 /* Packets that stayed on the tunnel would make the datapath look cheap. */
 static void check_all_direct(const struct bench *bench)
 {
 	for (int object = ONE; object < OBJECT_COUNT; object++) {
-		bool direct = any_direct(map_fd(bench->objects[object], "counters"));
+		bool direct = direct_packets(bench, object) > 0;
 		bool none = none_kept(map_fd(bench->objects[object], "kept"), REMOTES_MANY + 1);
 
 		errno = ENODATA;
@@ -472,32 +580,43 @@ static void check_all_direct(const struct bench *bench)
 	}
 }
 
+static double median_net(const struct bench *bench, enum run run)
+{
+	static double differences[ROUNDS_MAX];
+
+	for (int round = 0; round < bench->rounds; round++)
+		differences[round] =
+			bench->samples[run][round] - bench->samples[runs[run].base][round];
+	return median(differences, bench->rounds);
+}
+
 static void measure(struct bench *bench, struct result *ret_result)
 {
 	int stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
 
 	check(stats >= 0, "BPF run statistics");
-	for (int round = 0; round < bench->rounds; round++)
+	for (int round = 0; round < bench->rounds; round++) {
+		bench->objects[ONE] = bench->places[round % PLACES];
 		for (int run = 0; run < RUN_COUNT; run++)
 			bench->samples[run][round] = measure_run(bench, run);
+	}
 	(void)close(stats); /* they cost the sender time */
-	for (int round = 0; round < bench->rounds; round++)
+	for (int round = 0; round < bench->rounds; round++) {
+		bench->objects[ONE] = bench->places[round % PLACES];
 		for (int path = 0; path < PATH_COUNT; path++)
 			bench->path_samples[path][round] = measure_path(bench, path);
+	}
 	check_all_direct(bench);
 
 	for (int run = 0; run < RUN_COUNT; run++)
+		ret_result->net[run] = median_net(bench, run);
+	for (int run = 0; run < RUN_COUNT; run++) /* sorts the samples */
 		ret_result->ns[run] = median(bench->samples[run], bench->rounds);
 	for (int path = 0; path < PATH_COUNT; path++)
 		ret_result->path_ns[path] = median(bench->path_samples[path], bench->rounds);
 }
 
-static double net(const struct result *result, enum run run)
-{
-	return result->ns[run] - result->ns[runs[run].base];
-}
-
-#define BOUNDS 4
+#define BOUNDS 5
 
 struct bound {
 	const char *name;
@@ -506,13 +625,15 @@ struct bound {
 
 static void judge(const struct result *result, struct bound *ret_bounds)
 {
-	const double strip = net(result, STRIP), direct = net(result, DIRECT);
+	const double strip = result->net[STRIP], direct = result->net[DIRECT];
 	const struct bound bounds[BOUNDS] = {
 		{ "net(direct-udp) / net(strip)", direct / strip, 1.7 },
-		{ "net(tcp-direct) / net(strip)", net(result, TCP_DIRECT) / strip, 0.15 },
-		{ "net(65536 remotes) / net(1)", net(result, DIRECT_MANY) / direct, 1.25 },
+		{ "net(tcp-direct) / net(strip)", result->net[TCP_DIRECT] / strip, 0.15 },
+		{ "net(65536 remotes) / net(1)", result->net[DIRECT_MANY] / direct, 1.25 },
 		{ "send-direct / send-no-program",
 			result->path_ns[PATH_DIRECT] / result->path_ns[PATH_NONE], 1.12 },
+		{ "game-direct / game-no-program",
+			result->path_ns[GAME_DIRECT] / result->path_ns[GAME_NONE], 1.12 },
 	};
 
 	errno = ERANGE;
@@ -520,17 +641,22 @@ static void judge(const struct result *result, struct bound *ret_bounds)
 	memcpy(ret_bounds, bounds, sizeof(bounds));
 }
 
+static enum path path_base(enum path path)
+{
+	return paths[path].game ? GAME_NONE : PATH_NONE;
+}
+
 static void print_table(const struct result *result, const struct bound *bounds)
 {
 	printf("%-32s %8s %8s %10s\n", "ns a packet", "total", "net", "net/strip");
 	for (int run = 0; run < RUN_COUNT; run++)
 		printf("%-32s %8.1f %8.1f %10.2f\n", runs[run].name, result->ns[run],
-			net(result, run), net(result, run) / net(result, STRIP));
+			result->net[run], result->net[run] / result->net[STRIP]);
 	printf("\n%-32s %8s %8s %10s\n", "ns a packet of the sender", "total", "more", "ratio");
 	for (int path = 0; path < PATH_COUNT; path++)
 		printf("%-32s %8.1f %8.1f %10.3f\n", paths[path].name, result->path_ns[path],
-			result->path_ns[path] - result->path_ns[PATH_NONE],
-			result->path_ns[path] / result->path_ns[PATH_NONE]);
+			result->path_ns[path] - result->path_ns[path_base(path)],
+			result->path_ns[path] / result->path_ns[path_base(path)]);
 	printf("\n%-32s %8s %8s\n", "bound", "is", "at most");
 	for (int i = 0; i < BOUNDS; i++)
 		printf("%-32s %8.3f %8.2f  %s\n", bounds[i].name, bounds[i].value, bounds[i].limit,
@@ -544,7 +670,7 @@ static void print_json(const struct bench *bench, const struct result *result,
 		sysconf(_SC_NPROCESSORS_ONLN), bench->rounds);
 	for (int run = 0; run < RUN_COUNT; run++)
 		printf("%s\"%s\":{\"ns\":%.2f,\"net_ns\":%.2f}", run ? "," : "", runs[run].name,
-			result->ns[run], net(result, run));
+			result->ns[run], result->net[run]);
 	printf("},\"sender_ns\":{");
 	for (int path = 0; path < PATH_COUNT; path++)
 		printf("%s\"%s\":%.2f", path ? "," : "", paths[path].name, result->path_ns[path]);
@@ -583,17 +709,16 @@ int main(int argc, char **argv)
 		else
 			break;
 	}
-	if (argc - arg != 2 || bench.rounds < 1 || bench.rounds > ROUNDS_MAX) {
-		fprintf(stderr,
-			"usage: bench [--json] [--rounds N] DIRECT_OBJECT BASELINE_OBJECT\n");
+	if (argc - arg != 1 || bench.rounds < 1 || bench.rounds > ROUNDS_MAX) {
+		fprintf(stderr, "usage: bench [--json] [--rounds N] BASELINE_OBJECT\n");
 		return EXIT_FAILURE;
 	}
 	if (geteuid()) {
 		fprintf(stderr, "bench: needs root\n");
 		return SKIPPED;
 	}
-	load_objects(&bench, argv[arg], argv[arg + 1]);
 	setup_network(&bench);
+	load_objects(&bench, argv[arg]);
 	setup_frames(&bench);
 	pin();
 	measure(&bench, &result);
