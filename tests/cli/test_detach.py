@@ -30,13 +30,13 @@ def test_removes_everything(sandbox, fits):
     assert done.stdout == (f"detached from wan (interface index {index})\n"
                            f"removed the pinned maps below {PINS}\n")
     assert not sandbox.exists(PINS)
-    assert "direct" not in sandbox.do("bpftool", "net")
+    assert not sandbox.is_attached()
 
     sandbox.once()
     status, document = sandbox.ctl_json("detach")
     assert status == 0
-    assert fits("ctl-detach", document) == {"schema_version": 1, "pins_removed": True,
-                                            "detached": [{"ifindex": index, "name": "wan"}]}
+    assert fits("ctl-detach", document) == {"schema_version": 1, "pins_removed": True, "agent": "not-running",
+                                            "detached": [{"ifindex": index, "name": "wan"}], "restored": []}
 
 
 def test_twice_is_no_error(sandbox, fits):
@@ -47,14 +47,15 @@ def test_twice_is_no_error(sandbox, fits):
     assert (done.returncode, done.stdout, done.stderr) == (0, "nothing to remove\n", "")
     status, document = sandbox.ctl_json("detach")
     assert status == 0
-    assert fits("ctl-detach", document) == {"schema_version": 1, "detached": [], "pins_removed": False}
+    assert fits("ctl-detach", document) == {"schema_version": 1, "detached": [], "restored": [],
+                                            "pins_removed": False, "agent": "not-running"}
 
 
 def test_of_several_interfaces(sandbox, fits):
     sandbox.once("--interface", "wan", "--interface", "gateway")
     _status, document = sandbox.ctl_json("detach")
     assert sorted(item["name"] for item in fits("ctl-detach", document)["detached"]) == ["gateway", "wan"]
-    assert "direct" not in sandbox.do("bpftool", "net")
+    assert not sandbox.is_attached("wan") and not sandbox.is_attached("gateway")
 
 
 def test_of_an_interface_that_is_gone(sandbox):
@@ -158,21 +159,7 @@ def test_of_a_tcx_link_from_another_namespace(sandbox):
     sandbox.do("ip", "netns", "add", "game1")
     done = sandbox.run("nsenter", "--net=/run/netns/game1", CTL, "detach")
     assert done.returncode == 0 and "detached from wan" in done.stdout
-    assert "direct" not in sandbox.do("bpftool", "net")
-
-
-def test_refuses_while_an_agent_runs(sandbox, is_error):
-    sandbox.start_agent()
-    status, document = sandbox.ctl_json("detach")
-    assert status == 2
-    is_error(document, "agent-running")
-    done = sandbox.ctl("detach")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "systemctl stop ipipdirect" in done.stderr
-    assert sandbox.exists(f"{PINS}/v1/remotes")
-
-    assert sandbox.ctl("detach", "--force").returncode == 0
-    assert not sandbox.exists(PINS)
+    assert not sandbox.is_attached()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
@@ -180,14 +167,14 @@ def test_after_the_agent(sandbox, number):
     sandbox.start_agent()
     sandbox.stop_agent(number)
     assert sandbox.ctl("detach").returncode == 0
-    assert not sandbox.exists(PINS) and "direct" not in sandbox.do("bpftool", "net")
+    assert not sandbox.exists(PINS) and not sandbox.is_attached()
 
 
 def test_the_agent_starts_anew_after_it(sandbox):
     sandbox.once()
     sandbox.do(CTL, "detach")
     sandbox.start_agent()
-    assert sandbox.ctl("status").returncode == 0
+    assert sandbox.is_attached()
     assert sandbox.exists(f"{PINS}/v1/remotes")
 
 
@@ -209,3 +196,80 @@ def test_needs_root(sandbox, is_error):
     assert done.returncode == 2 and "hint: run as root\n" in done.stderr
     is_error(json.loads(sandbox.ctl_as_nobody("-j", "detach").stdout), "permission")
     assert sandbox.exists(f"{PINS}/v1/remotes")
+
+
+# What the offload guard turned off.
+
+FEATURE = "tx-ipxip4-segmentation"
+MEMORY = "/run/ipipdirect/offloads.json"
+
+
+def is_on(sandbox, name="wan"):
+    return f"{FEATURE}: on" in sandbox.do("ethtool", "-k", name)
+
+
+@pytest.fixture
+def guarded(sandbox):
+    """A pass of the real agent has turned the feature off on `wan`."""
+    sandbox.do("ethtool", "-K", "wan", FEATURE, "on")
+    sandbox.write("/run/guard.json", '{"offload_guard": "on"}')
+    sandbox.once("--config", "/run/guard.json")
+    assert not is_on(sandbox) and sandbox.exists(MEMORY)
+    return sandbox
+
+
+def test_gives_back_what_the_guard_turned_off(guarded, fits):
+    assert f"; {FEATURE} turned off\n" in guarded.ctl("status").stdout
+    done = guarded.ctl("detach")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[1] == f"turned {FEATURE} on again on wan"
+    assert is_on(guarded) and not guarded.exists(MEMORY)
+    assert guarded.ctl("detach").stdout == "nothing to remove\n"
+
+    guarded.once("--config", "/run/guard.json")
+    status, document = guarded.ctl_json("detach")
+    assert status == 0
+    assert fits("ctl-detach", document)["restored"] == [{"ifindex": guarded.ifindex(), "name": "wan"}]
+
+
+def test_leaves_off_what_the_user_turned_off(sandbox):
+    sandbox.write("/run/guard.json", '{"offload_guard": "on"}')
+    sandbox.once("--config", "/run/guard.json")
+    assert sandbox.ctl("detach").returncode == 0
+    assert not is_on(sandbox)
+
+
+def test_gives_back_where_only_that_is_left(guarded):
+    """As after a crash of the machine's bpffs, or a detach that was killed."""
+    guarded.do("rm", "-r", PINS)
+    assert guarded.ctl("detach").stdout == f"turned {FEATURE} on again on wan\n"
+    assert is_on(guarded)
+
+
+def test_gives_back_nothing_to_an_interface_that_is_gone(guarded):
+    guarded.do("ip", "link", "del", "wan")
+    done = guarded.ctl("detach")
+    assert (done.returncode, done.stderr) == (0, "") and FEATURE not in done.stdout
+    assert not guarded.exists(MEMORY)
+
+
+def test_gives_back_only_in_the_namespace_of_the_agent(guarded, is_error):
+    """An interface index means something else there: here, a device that has the feature off."""
+    guarded.do("ip", "netns", "add", "game1")
+    inside = ["nsenter", "--net=/run/netns/game1"]
+    guarded.do(*inside, "ip", "link", "add", "other", "index", str(guarded.ifindex()), "type", "veth")
+    guarded.do(*inside, "ethtool", "-K", "other", FEATURE, "off")
+    done = guarded.run(*inside, CTL, "-j", "detach")
+    assert done.returncode == 2
+    is_error(json.loads(done.stdout), "wrong-namespace")
+    assert guarded.exists(PINS) and guarded.exists(MEMORY)
+    # The namespace is taken for gone: it is forgotten, and no other device touched.
+    assert guarded.run(*inside, CTL, "detach", "--force").returncode == 0
+    assert f"{FEATURE}: off" in guarded.do(*inside, "ethtool", "-k", "other")
+    assert not guarded.exists(PINS) and not guarded.exists(MEMORY) and not is_on(guarded)
+
+
+def test_needs_root_to_give_back(guarded, is_error):
+    guarded.do("rm", "-r", PINS)
+    is_error(json.loads(guarded.ctl_as_nobody("-j", "detach").stdout), "permission")
+    assert guarded.exists(MEMORY) and not is_on(guarded)

@@ -8,7 +8,8 @@ import pytest
 
 from sandbox import CTL, ctl_outside
 
-COMMANDS = [["status"], ["tunnels"], ["map", "dump"], ["map", "get"], ["detach"], ["version"]]
+COMMANDS = [["status"], ["netns"], ["tunnels"], ["map", "dump"], ["map", "get"], ["stats"], ["top"], ["explain"], ["doctor"],
+            ["metrics"], ["events"], ["config", "check"], ["reload"], ["mode"], ["resync"], ["attach"], ["detach"], ["version"]]
 
 
 def assert_usage(done, *words):
@@ -26,11 +27,11 @@ def test_help_lists_every_command(args):
     assert (done.returncode, done.stderr) == (0, "")
     for command in COMMANDS:
         assert f"\n  {' '.join(command)}" in done.stdout
-    for option in ("--json", "--pretty", "--help", "--version"):
+    for option in ("--json", "--pretty", "--brief", "--no-legend", "--help", "--version"):
         assert option in done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS + [["map"]], ids=" ".join)
+@pytest.mark.parametrize("command", COMMANDS + [["map"], ["config"]], ids=" ".join)
 def test_help_of_a_command(command):
     done = ctl_outside(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -38,7 +39,7 @@ def test_help_of_a_command(command):
     assert done.stdout == ctl_outside("--help", *command).stdout
 
 
-@pytest.mark.parametrize("command", [[], *COMMANDS, ["map"]], ids=" ".join)
+@pytest.mark.parametrize("command", [[], *COMMANDS, ["map"], ["config"]], ids=" ".join)
 def test_help_fits_80_columns(command):
     for line in ctl_outside(*command, "--help").stdout.splitlines():
         assert len(line) < 80, line
@@ -48,12 +49,15 @@ def test_help_names_every_option_that_is_taken():
     assert "--force" in ctl_outside("detach", "-h").stdout
     assert "--status-file" in ctl_outside("status", "-h").stdout
     assert "--status-file" in ctl_outside("tunnels", "-h").stdout
+    assert "--status-file" in ctl_outside("netns", "-h").stdout
     assert "--force" not in ctl_outside("status", "-h").stdout
 
 
 @pytest.mark.parametrize("short, command", [
-    (["s"], "status"), (["stat"], "status"), (["t"], "tunnels"), (["m", "d"], "map dump"),
-    (["ma", "g"], "map get"), (["d"], "detach"), (["v"], "version")], ids=str)
+    (["statu"], "status"), (["stats"], "stats"), (["tu"], "tunnels"), (["to"], "top"), (["n"], "netns"),
+    (["map", "d"], "map dump"), (["ma", "g"], "map get"), (["de"], "detach"), (["do"], "doctor"), (["ex"], "explain"),
+    (["v"], "version"), (["c", "c"], "config check"), (["rel"], "reload"),
+    (["res"], "resync"), (["mo"], "mode"), (["ev"], "events")], ids=str)
 def test_abbreviations(short, command):
     assert ctl_outside(*short, "-h").stdout.startswith(f"Usage: ipipdirectctl {command} ")
 
@@ -75,13 +79,54 @@ def test_no_command():
     (["map", "get", "::1"], ["'::1'"]),
     (["map", "get", "1.2.3.4", "game1"], ["'game1'"]),
     (["map", "dump", "1.2.3.4"], ["'1.2.3.4'"]),
+    (["config"], ["config", "check"]),
+    (["config", "show"], ["'config show'", "check"]),
+    (["config", "check", "a", "b"], ["'b'"]),
+    (["reload", "x"], ["'x'"]),
+    (["reload", "--force"], ["--force"]),
     (["status", "x"], ["'x'"]),
     (["version", "x"], ["'x'"]),
     (["status", "--force"], ["--force"]),
     (["map", "dump", "--status-file", "x"], ["--status-file"]),
+    (["stat"], ["'stat' is ambiguous", "status", "stats"]),
+    (["d"], ["'d' is ambiguous", "doctor", "detach"]),
+    (["m", "d"], ["'m' is ambiguous", "map", "metrics"]),
+    (["e"], ["'e' is ambiguous", "explain", "events"]),
+    (["re"], ["'re' is ambiguous", "reload", "resync"]),
+    (["events", "x"], ["'x'"]),
+    (["resync", "x"], ["'x'"]),
+    (["resync", "--until-reload"], ["--until-reload"]),
+    (["mode", "game1"], ["NETNS IFNAME MODE"]),
+    (["mode", "game1", "tun0", "sideways"], ["'sideways'", "direct, shadow, tunnel or default"]),
+    (["mode", "game1", "tun0", "direct", "x"], ["'x'"]),
+    (["metrics", "x"], ["'x'"]),
+    (["metrics", "--textfile"], ["'--textfile' needs an argument"]),
+    (["status", "--textfile", "x"], ["--textfile"]),
+    (["t"], ["'t' is ambiguous", "tunnels", "top"]),
+    (["top", "x"], ["'x'"]),
+    (["top", "--sort", "x"], ["--sort", "'x'"]),
+    (["top", "--sort", ""], ["--sort", "''"]),
+    (["top", "-d", "0"], ["--delay", "'0'"]),
+    (["top", "--watch"], ["--watch"]),
+    (["status", "--sort", "b"], ["--sort"]),
+    (["explain"], ["WORD"]),
+    (["doctor", "x"], ["'x'"]),
+    (["explain", "a", "b", "c"], ["'c'"]),
+    (["stats", "1.2.3"], ["'1.2.3'", "address"]),
+    (["stats", "--watch=0"], ["--watch", "'0'"]),
+    (["stats", "--watch=nan"], ["--watch"]),
+    (["stats", "--watch=1x"], ["--watch"]),
+    (["stats", "--watch=3601"], ["--watch"]),
+    (["stats", "-n", "0"], ["--rounds"]),
+    (["stats", "--rounds=-1"], ["--rounds"]),
+    (["stats", "-n"], ["'-n' needs an argument"]),
+    (["status", "-n", "1"], ["--rounds"]),
+    (["status", "--watch"], ["--watch"]),
     (["status", "-x"], ["'-x'"]),
     (["-xj", "--nothing"], ["'-x'"]),
     (["--nothing", "status"], ["'--nothing'"]),
+    (["status", "-b"], ["'-b'"]),
+    (["status", "--brief=yes"], ["--brief"]),
     (["status", "--json=yes"], ["--json"]),
     (["status", "--status-file"], ["'--status-file' needs an argument"]),
 ], ids=str)
@@ -89,7 +134,7 @@ def test_wrong_usage(args, words, is_error):
     if not any(arg.startswith("-") and "j" in arg for arg in args if not arg.startswith("--")):
         assert_usage(ctl_outside(*args), *words)
     for with_json in (["-j", *args], [*args, "-j"], ["-p", *args]):
-        if with_json[-2:] == ["--status-file", "-j"]:
+        if with_json[-2] in ("--status-file", "-n", "--textfile") and not with_json[-1].isdigit():
             continue  # -j is its argument
         done = ctl_outside(*with_json)
         assert (done.returncode, done.stderr) == (1, "")

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""There is one agent at a time: two would undo each other's work."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from sandbox import AGENT, ENVIRONMENT
+
+
+def everything(sandbox):
+    """What an agent may change, but for the contents of the status."""
+    return (sandbox.do("ls", "-lniR", "/sys/fs/bpf"), sandbox.do("bpftool", "-j", "net"),
+            sandbox.do("ls", "-A", "/run/ipipdirect"),
+            sandbox.do("ip", "-j", "route"), sandbox.do("ethtool", "-k", "wan"))
+
+
+@pytest.mark.parametrize("options", [[], ["--once"], ["--interface", "gateway"],
+                                     ["--once", "--config", "/run/other.json"]])
+def test_the_second_says_so_and_changes_nothing(sandbox, options):
+    sandbox.write("/run/other.json", '{"max_entries": 100, "offload_guard": "on"}')
+    sandbox.start_agent()
+    before, view = everything(sandbox), sandbox.read_status()
+    done = sandbox.run(AGENT, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() == "ipipdirectd: another ipipdirectd is running"
+    assert everything(sandbox) == before
+    now = sandbox.read_status()
+    assert (now["agent"]["pid"], now["interfaces"], now["map"]) == \
+        (view["agent"]["pid"], view["interfaces"], view["map"])
+    assert sandbox.agent.poll() is None
+
+
+def test_a_dry_run_is_no_second_agent(sandbox):
+    sandbox.start_agent()
+    before = everything(sandbox)
+    done = sandbox.run(AGENT, "--dry-run")
+    assert done.returncode == 0 and "attach to wan" in done.stdout
+    assert everything(sandbox) == before
+
+
+def test_of_many_at_once_one_stays(sandbox):
+    many = [subprocess.Popen(sandbox.enter(AGENT), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+            for _ in range(6)]
+    deadline = time.monotonic() + 30
+    while sum(agent.poll() is None for agent in many) > 1:
+        assert time.monotonic() < deadline, "more than one agent runs"
+        time.sleep(0.05)
+    (stays,) = [agent for agent in many if agent.poll() is None]
+    for agent in many:
+        if agent is not stays:
+            assert agent.returncode == 2
+            assert "another ipipdirectd is running" in agent.stderr.read()
+    while not sandbox.exists("/run/ipipdirect/status.json"):
+        assert time.monotonic() < deadline and stays.poll() is None
+        time.sleep(0.05)
+    stays.send_signal(signal.SIGTERM)
+    assert stays.wait(30) == 0
+    for agent in many:
+        agent.stderr.close()
+
+
+def test_the_lock_goes_with_its_holder(sandbox):
+    sandbox.start_agent()
+    sandbox.stop_agent(signal.SIGKILL)
+    sandbox.once()

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""What fails for as long as it lasts is tried again, ever more rarely; when it is over, soon."""
+
+import time
+
+import pytest
+
+from control import NAME, connect, wait_for
+
+FEATURE = "tx-ipxip4-segmentation"
+PASSES_MAX = 60  # in three seconds; an agent that does not pause makes hundreds
+RUN = "/run/ipipdirect"
+
+
+@pytest.fixture
+def crowded(sandbox):
+    """What the guard turned off cannot be noted: there is no room where the agent notes things."""
+    sandbox.do("ethtool", "-K", "wan", FEATURE, "on")
+    sandbox.do("mkdir", "-p", RUN)
+    sandbox.do("mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "none", RUN)
+    return sandbox
+
+
+def fill(sandbox):
+    sandbox.run("sh", "-c", f"head -c 1M /dev/zero >{RUN}/filling")
+
+
+def wan(client):
+    (interface,) = client.call(f"{NAME}.GetStatus")["status"]["interfaces"]
+    return interface
+
+
+def passes_in(client, seconds):
+    before = client.call(f"{NAME}.GetStatus")["status"]["agent"]["passes"]
+    time.sleep(seconds)
+    return client.call(f"{NAME}.GetStatus")["status"]["agent"]["passes"] - before
+
+
+def test_no_room_for_notes(crowded):
+    crowded.write("/run/guard.json", '{"offload_guard": "on"}')
+    crowded.do("ip", "route", "del", "default")
+    crowded.start_agent("--config", "/run/guard.json")
+    with connect(crowded) as client:
+        fill(crowded)
+        crowded.do("ip", "route", "add", "default", "dev", "wan")
+        wait_for(lambda: client.call(f"{NAME}.GetStatus")["status"]["interfaces"] and wan(client)["error"])
+        wait_for(lambda: passes_in(client, 3) <= PASSES_MAX)  # other tests' namespaces ring meanwhile
+        assert wan(client)["attachment"] == "none"
+        crowded.do("rm", f"{RUN}/filling")
+        wait_for(lambda: wan(client)["attachment"] != "none")
+    assert crowded.is_attached() and f"{FEATURE}: off" in crowded.do("ethtool", "-k", "wan")

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""A host whose routes change all the time, as one that speaks BGP: the agent reads them now and then, not for
+each change, and the last change is never missed."""
+
+import json
+import time
+
+N_ROUTES, N_FLAPPING, TIMES = 16000, 2000, 5
+EVENTS = 2 * N_FLAPPING * TIMES
+
+
+def agent_view(sandbox):
+    return sandbox.read_status()["agent"]
+
+
+def wait_for(condition, what, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def test_flapping(sandbox):
+    routes = [f"10.{i >> 8}.{i & 255}.0/24 via 198.18.0.1" for i in range(N_ROUTES)]
+    sandbox.write("/run/all", "".join(f"route add {route}\n" for route in routes))
+    sandbox.write("/run/flap", "".join(f"route del {route}\nroute add {route}\n" for route in routes[:N_FLAPPING]))
+    sandbox.do("ip", "link", "add", "wan2", "type", "veth", "peer", "name", "gateway2")
+    sandbox.do("ip", "addr", "add", "198.19.0.2/24", "dev", "wan2")
+    for device in ("wan2", "gateway2"):
+        sandbox.do("ip", "link", "set", device, "up")
+    sandbox.do("ip", "-batch", "/run/all")
+    sandbox.start_agent()
+    before, start = agent_view(sandbox), time.monotonic()
+    for _ in range(TIMES):
+        sandbox.do("ip", "-batch", "/run/flap")
+    sandbox.do("ip", "route", "add", "default", "via", "198.19.0.1", "metric", "5")
+    wait_for(lambda: "wan2" in [i["name"] for i in sandbox.read_status()["interfaces"]], "the last change is seen")
+    after = agent_view(sandbox)
+    # Each burst of events would be read after the debounce of 10 ms, were there no pause of ten times what a read takes.
+    most = max(EVENTS / 400, (time.monotonic() - start) / 0.1)
+    assert 1 <= after["route_reads"] - before["route_reads"] <= most, json.dumps(after)
+    # Nor is there a pass for changes that are not read yet.
+    assert after["passes"] - before["passes"] <= 2 * most
+    quiet = agent_view(sandbox)["route_reads"]
+    time.sleep(1)
+    assert agent_view(sandbox)["route_reads"] <= quiet + 1, "it ends"
+
+
+def test_a_small_table_is_followed_at_once(sandbox):
+    sandbox.start_agent()
+    for n in range(5):
+        reads = agent_view(sandbox)["route_reads"]
+        start = time.monotonic()
+        sandbox.do("ip", "route", "add", f"10.0.{n}.0/24", "via", "198.18.0.1")
+        wait_for(lambda last=reads: agent_view(sandbox)["route_reads"] > last, "read")
+        assert time.monotonic() - start < 2
