@@ -13,7 +13,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD_DIR = pathlib.Path(os.environ["BUILD_DIR"])
 MESON = os.environ.get("MESON", "meson")
-SCHEMAS = sorted(path.name for path in (ROOT / "schema").glob("*.json")) + ["maps.h"]
+SCHEMAS = sorted(path.name for path in (ROOT / "schema").glob("*.json")) + ["io.ipipdirect.varlink", "maps.h"]
 EXAMPLES = sorted(path.name for path in (ROOT / "schema" / "examples").glob("*.json"))
 
 
@@ -45,6 +45,11 @@ class Installed:
         assert len(found) == 1
         return found[0]
 
+    def sysusers(self):
+        found = list(self.root.rglob("sysusers.d/ipipdirect.conf"))
+        assert len(found) == 1
+        return found[0]
+
     def output(self, name, *args):
         done = run(self.at(self.place("sbindir", name)), *args)
         assert done.stderr == ""
@@ -64,7 +69,10 @@ def test_nothing_more_and_nothing_less(installed):
     wanted |= {installed.man(name) for name in ("ipipdirectd.8", "ipipdirectctl.8", "ipipdirect-config.5")}
     wanted |= {installed.at(schema / name) for name in SCHEMAS}
     wanted |= {installed.at(schema / "examples" / name) for name in EXAMPLES}
-    wanted.add(installed.unit())
+    wanted |= {installed.at(installed.place("datadir", "ipipdirect", name))
+               for name in ("grafana-dashboard.json", "ipipdirect.rules.yml")}
+    wanted.add(installed.at(installed.place("datadir", "bash-completion", "completions", "ipipdirectctl")))
+    wanted |= {installed.unit(), installed.sysusers()}
     assert {path for path in installed.root.rglob("*") if not path.is_dir()} == wanted
 
 
@@ -94,7 +102,8 @@ def test_files_are_for_all_to_read_and_programs_to_run(installed):
 
 def test_unit_starts_what_is_installed(installed):
     text = installed.unit().read_text(encoding="utf-8")
-    assert f"ExecStart={installed.place('sbindir', 'ipipdirectd')}\n" in text
+    program = installed.place("sbindir", "ipipdirectd")
+    assert f"ExecStart={program}\n" in text and f"ExecStartPre=+{program} --prepare\n" in text
     assert not re.search(r"@\w+@", text)
 
 
@@ -104,17 +113,25 @@ def test_unit_satisfies_systemd(installed, tmp_path):
     text = installed.unit().read_text(encoding="utf-8")
     program = installed.place("sbindir", "ipipdirectd")
     copy = tmp_path / "ipipdirect.service"
-    copy.write_text(text.replace(f"={program}\n", f"={installed.at(program)}\n"), encoding="utf-8")
+    copy.write_text(text.replace(str(program), str(installed.at(program))), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy],
                           capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# What would give the service mounts of its own, or take /sys/fs/bpf or /proc from it; the unit says why.
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_unit_exposes_little(installed):
+    """systemd's own judgement, times ten: it fails above the threshold."""
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=21", "--no-pager",
+                           installed.unit()], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Overall exposure level for ipipdirect.service" in done.stdout
+
+
+# What would take the host's network, mounts or processes from it; the unit says why.
 FORBIDDEN = {
-    "MountFlags", "PrivateDevices", "PrivateIPC", "PrivateMounts", "PrivateNetwork", "PrivateTmp", "PrivateUsers",
-    "ProcSubset", "ProtectControlGroups", "ProtectHome", "ProtectKernelLogs", "ProtectKernelModules",
-    "ProtectKernelTunables", "ProtectProc", "ProtectSystem", "RootDirectory", "TemporaryFileSystem",
+    "MountFlags", "PrivateNetwork", "PrivateUsers", "ProcSubset", "ProtectProc", "RootDirectory", "RootImage",
+    "TemporaryFileSystem",
 }
 
 
@@ -123,6 +140,24 @@ def test_unit_takes_nothing_that_the_agent_needs(installed):
     keys = set(re.findall(r"^(\w+)=", text, re.M))
     assert {"Type", "WatchdogSec", "ExecReload", "RuntimeDirectoryPreserve", "LimitMEMLOCK"} <= keys
     assert not keys & FORBIDDEN
+
+
+def test_unit_gives_the_capabilities_that_the_page_names(installed):
+    """What each is for stands there, and "no other". The bounding set is all that the agent can ever have."""
+    text = installed.unit().read_text(encoding="utf-8")
+    page = installed.man("ipipdirectd.8").read_text(encoding="utf-8")
+    named = re.findall(r"^\.It Dv (CAP_\w+)$", page, re.M)
+    assert len(named) == len(set(named)) == 4  # "It needs four capabilities"
+    for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        (given,) = re.findall(rf"^{key}=(.*)$", text, re.M)
+        assert sorted(given.split()) == sorted(named), key
+
+
+def test_unit_has_a_user_that_is_made(installed):
+    text = installed.unit().read_text(encoding="utf-8")
+    made = installed.sysusers().read_text(encoding="utf-8")
+    assert re.search(r"^u ipipdirect ", made, re.M)
+    assert "\nUser=ipipdirect\nGroup=ipipdirect\n" in text
 
 
 # ---- the programs
@@ -141,7 +176,7 @@ def page(installed, name):
     text = installed.man(name).read_text(encoding="utf-8")
     text = re.sub(r"^\.\\\".*$", "", text, flags=re.M)
     text = re.sub(r"\bFl -", "--", text)
-    text = re.sub(r"\bFl (\w)\b", r"-\1", text)
+    text = re.sub(r"\bFl (\w+)\b", r"-\1", text)
     text = re.sub(r"(?<=[ .])(?:Ar|Cm|It|Op|Pq|Va|Xr) ", "", text)
     return re.sub(r"\s+", " ", text)
 

@@ -8,17 +8,27 @@ path of the program is another.
 import json
 import os
 import pathlib
+import pwd
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/vm"))
+
+import kernel
 
 BUILD_DIR = os.environ["BUILD_DIR"]
 SYSTEMD = "/lib/systemd/systemd"
 UNIT = "ipipdirect.service"
 STATUS = pathlib.Path("/run/ipipdirect/status.json")
+CONFIG = pathlib.Path("/etc/ipipdirect/config.json")
+PINS = pathlib.Path("/sys/fs/bpf/ipipdirect")
+USER = "ipipdirect"
 # /tmp may be another one to the service, and build directories are.
 PROGRAM = "/usr/local/sbin/ipipdirectd"
 
@@ -64,8 +74,8 @@ def write_units():
         (place / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n", encoding="utf-8")
     (place / "test.target").write_text(f"[Unit]\nWants={UNIT}\n", encoding="utf-8")
     text = pathlib.Path(BUILD_DIR, "tools", UNIT).read_text(encoding="utf-8")
-    text, n = re.subn(r"^ExecStart=\S+$", f"ExecStart={PROGRAM}", text, flags=re.M)
-    assert n == 1
+    text, n = re.subn(r"^(Exec\w+=\+?)\S+/ipipdirectd(?= |$)", rf"\1{PROGRAM}", text, flags=re.M)
+    assert n == 2
     (place / UNIT).write_text(text, encoding="utf-8")
     run("install", f"{BUILD_DIR}/agent/ipipdirectd", PROGRAM)
 
@@ -76,6 +86,7 @@ def children(pid):
 
 class System:
     def __init__(self):
+        run("systemd-sysusers", ROOT / "tools/ipipdirect.sysusers")
         write_units()
         run("modprobe", "ipip")
         for line in ("link add wan type veth peer name gateway", "addr add 198.18.0.2/24 dev wan",
@@ -140,17 +151,61 @@ def test_it_is_attached_and_well(system):
     assert system.show("StatusText")
 
 
+def fields_of(pid):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
+
+
 def test_it_has_the_rights_of_the_unit_and_no_others(system):
-    text = pathlib.Path(f"/proc/{system.agent_pid()}/status").read_text(encoding="ascii")
-    fields = dict(line.split(":\t") for line in text.splitlines() if ":\t" in line)
-    wanted = sum(1 << bit for bit in (11, 12, 19, 38, 39))  # broadcast, admin, ptrace, perfmon, bpf
-    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == wanted
+    fields = fields_of(system.agent_pid())
+    wanted = sum(1 << bit for bit in (11, 12, 38, 39))  # broadcast, admin, perfmon, bpf
+    assert [int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")] == [wanted] * 3
+    assert [int(fields[name], 16) for name in ("CapInh", "CapAmb")] == [0, 0]
     assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
 
 
-def test_it_sees_the_mounts_that_the_host_sees(system):
+def test_it_is_a_user_of_its_own(system):
+    fields, account = fields_of(system.agent_pid()), pwd.getpwnam(USER)
+    assert fields["Uid"].split("\t") == [str(account.pw_uid)] * 4
+    assert fields["Gid"].split("\t") == [str(account.pw_gid)] * 4
+    assert fields["Groups"].split() in ([], [str(account.pw_gid)])
+
+
+def test_what_it_leaves_is_its_own_and_its_groups_to_read(system):
+    for path, mode in [(PINS, 0o750), (PINS / "v1", 0o750), (PINS / "v1/remotes", 0o640), (STATUS, 0o640)]:
+        assert (path.owner(), path.group(), path.stat().st_mode & 0o7777) == (USER, USER, mode), path
+    assert pathlib.Path("/sys/fs/bpf").stat().st_mode & 0o7777 == 0o1701  # systemd and the VM mount it 0700; the kernel adds the sticky bit
+
+
+def test_what_it_says_to_the_journal_is_bounded(system):
+    assert (system.show("LogRateLimitIntervalUSec"), system.show("LogRateLimitBurst")) == ("30s", "2000")
+
+
+def mounts(pid):
+    """{place: options}; of several in one place the uppermost."""
+    text = pathlib.Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8")
+    return {line.split()[4]: line.split()[5].split(",") for line in text.splitlines()}
+
+
+def test_it_writes_nowhere_else(system):
+    """What the unit asks for is in force, not left out by systemd as something that this kernel lacks."""
     pid = system.agent_pid()
-    assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{system.pid}/ns/mnt")
+    assert os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink(f"/proc/{system.pid}/ns/mnt")
+    there = mounts(pid)
+    for place in ("/", "/sys", "/sys/fs/bpf", "/sys/fs/cgroup", "/proc/sys"):
+        assert "ro" in there[place], place
+    for place in ("/sys/fs/bpf/ipipdirect", "/run/ipipdirect", "/tmp"):
+        assert "rw" in there[place], place
+    assert {"/home", "/root", "/dev"} <= set(there)
+    assert not os.path.exists(f"/proc/{pid}/root/dev/kmsg")
+    for name in ("ipc", "uts"):
+        assert os.readlink(f"/proc/{pid}/ns/{name}") != os.readlink(f"/proc/{system.pid}/ns/{name}")
+
+
+def test_it_keeps_no_descriptor_of_a_namespace(system):
+    pid = system.agent_pid()
+    wait_for("no descriptor of a namespace",
+             lambda: not [text for text in kernel.descriptors(pid) if text.startswith(("net:", "mnt:", "user:"))])
 
 
 def test_namespaces_come_and_go(system):
@@ -165,20 +220,32 @@ def test_namespaces_come_and_go(system):
     wait_for("the end of the namespace", lambda: not os.path.exists("/sys/class/net/tell"))
 
 
+def test_a_namespace_that_was_there_before_the_service_is_let_go(system):
+    """Its mount was copied when the service got a mount namespace of its own."""
+    system.ip("netns", "add", "game2")
+    system.ip("link", "add", "tell", "type", "veth", "peer", "name", "tale", "netns", "game2")
+    system.ip("-n", "game2", "link", "add", "tun0", "type", "ipip", "local", "198.18.0.2", "remote", "203.0.113.7")
+    system.systemctl("restart", UNIT)
+    wait_for("the tunnel", lambda: remotes() == {"game2": "203.0.113.7"})
+    assert "/run/netns/game2" in mounts(system.agent_pid())
+    system.ip("netns", "del", "game2")
+    wait_for("the end of the tunnel", lambda: remotes() == {})
+    wait_for("the end of the namespace", lambda: not os.path.exists("/sys/class/net/tell"))
+    assert "/run/netns/game2" not in mounts(system.agent_pid())
+
+
 def test_a_link_to_a_namespace_of_a_process_with_more_rights(system):
-    """CAP_SYS_PTRACE: as hosting panels make them."""
+    """As hosting panels make them. The agent may not open it, and asks for it by pid."""
     assert system.is_active()
     holder = subprocess.Popen(system.enter("unshare", "--net", "sh", "-ec", PANEL),
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "made\n"
-        system.systemctl("reload", UNIT)  # a link rings no bell
         wait_for("the tunnel", lambda: remotes() == {"panel": "203.0.113.6"})
     finally:
         holder.stdin.close()
         holder.wait(30)
         os.unlink("/run/netns/panel")
-    system.systemctl("reload", UNIT)
     wait_for("the end of the tunnel", lambda: remotes() == {})
 
 
@@ -189,6 +256,45 @@ def test_reload_keeps_the_process(system):
     assert system.agent_pid() == before
 
 
+def agent_says():
+    return json.loads(STATUS.read_text(encoding="utf-8"))["agent"]
+
+
+def modes():
+    return {t["netns"]: t["mode"] for t in json.loads(STATUS.read_text(encoding="utf-8"))["tunnels"] if t["state"] == "mapped"}
+
+
+def test_a_bad_configuration_changes_nothing(system):
+    """systemd only sends a signal: its reload succeeds, and the status says what became of it."""
+    before = system.agent_pid()
+    system.ip("netns", "add", "game3")
+    system.ip("-n", "game3", "link", "add", "tun0", "type", "ipip", "local", "198.18.0.2", "remote", "203.0.113.8")
+    CONFIG.parent.mkdir(exist_ok=True)
+    CONFIG.write_text('{"mode": "shadow"}\n', encoding="utf-8")
+    system.systemctl("reload", UNIT)
+    wait_for("the policy", lambda: modes() == {"game3": "shadow"})
+
+    CONFIG.write_text('{\n  "max_entries": 64,\n  "mode": "sideways"\n}\n', encoding="utf-8")
+    system.systemctl("reload", UNIT)
+    error = wait_for("the error", lambda: agent_says()["config_error"])
+    assert (error["file"], error["line"], error["place"]) == (str(CONFIG), 3, "mode")
+    assert system.is_active() and system.agent_pid() == before
+    assert modes() == {"game3": "shadow"} and json.loads(STATUS.read_text(encoding="utf-8"))["map"]["max_rows"] == 16384
+    done = subprocess.run(system.enter(f"{BUILD_DIR}/tools/ipipdirectctl", "reload"), capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode != 0 and "mode: expected " in done.stderr and system.agent_pid() == before
+
+    CONFIG.write_text('{"mode": "tunnel"}\n', encoding="utf-8")
+    system.systemctl("reload", UNIT)
+    wait_for("the mended policy", lambda: modes() == {"game3": "tunnel"})
+    assert agent_says()["config_error"] is None and agent_says()["problems"] == []
+    assert system.is_active() and system.agent_pid() == before
+    CONFIG.unlink()
+    system.ip("netns", "del", "game3")
+    system.systemctl("reload", UNIT)
+    wait_for("the end of the tunnel", lambda: remotes() == {})
+
+
 def test_killed_it_comes_back_and_adopts_what_is_there(system):
     before = system.agent_pid()
     os.kill(before, signal.SIGKILL)
@@ -197,9 +303,81 @@ def test_killed_it_comes_back_and_adopts_what_is_there(system):
     assert json.loads(STATUS.read_text(encoding="utf-8"))["agent"]["problems"] == []
 
 
+def test_hung_it_is_ended_and_started_anew(system):
+    before, restarts = system.agent_pid(), int(system.show("NRestarts"))
+    os.kill(before, signal.SIGSTOP)
+    wait_for("a new process", lambda: int(system.show("NRestarts")) == restarts + 1 and system.is_active(), 90)
+    assert system.agent_pid() != before
+
+
+DROP_IN = pathlib.Path(f"/run/test-units/{UNIT}.d/kill.conf")
+
+
+def refused_calls():
+    """What the kernel says of system calls that killed: audit record 1326."""
+    lines = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if "type=1326" in line]
+
+
+@pytest.fixture
+def deadly(system):
+    """The filter of system calls kills, so that a call it refuses cannot pass unnoticed."""
+    DROP_IN.parent.mkdir()
+    DROP_IN.write_text("[Service]\nSystemCallErrorNumber=kill\nRestart=no\n", encoding="utf-8")
+    system.systemctl("daemon-reload")
+    system.systemctl("restart", UNIT, check=False)
+    assert system.is_active(), refused_calls()
+    yield system
+    DROP_IN.unlink()
+    DROP_IN.parent.rmdir()
+    system.systemctl("daemon-reload")
+    system.systemctl("reset-failed", UNIT, check=False)
+    system.systemctl("restart", UNIT)
+    wait_for("the service", system.is_active)
+
+
+def test_it_asks_for_no_system_call_that_the_unit_forbids(deadly):
+    """At its start, while tunnels come and go, at a reload and a resync, as modes change, and at its end."""
+    ctl = deadly.enter(f"{BUILD_DIR}/tools/ipipdirectctl")
+    for n in range(3):
+        deadly.ip("netns", "add", f"call{n}")
+        deadly.ip("-n", f"call{n}", "link", "add", "tun0", "type", "ipip", "local", "198.18.0.2", "remote", f"203.0.113.{20 + n}")
+    wait_for("the tunnels", lambda: len(remotes()) == 3)
+    run(*ctl, "mode", "call0", "tun0", "tunnel")
+    run(*ctl, "mode", "call0", "tun0", "direct")
+    deadly.systemctl("reload", UNIT)
+    run(*ctl, "resync")
+    run(*ctl, "status")
+    for n in range(3):
+        deadly.ip("netns", "del", f"call{n}")
+    wait_for("the end of the tunnels", lambda: remotes() == {})
+    deadly.systemctl("stop", UNIT)
+    assert (deadly.show("Result"), deadly.show("ExecMainCode"), deadly.show("ExecMainStatus")) == ("success", "1", "0")
+
+
 def test_stopped_it_leaves_status_and_pins(system):
     system.systemctl("stop", UNIT)
     assert STATUS.exists()
-    pins = os.listdir("/sys/fs/bpf/ipipdirect")
+    pins = os.listdir(PINS)
     assert "v1" in pins and any(name.startswith(("link_", "prog_")) for name in pins)
     assert STATUS.stat().st_mode & 0o7777 == 0o640
+
+
+def test_root_may_run_it_in_between(system):
+    """A unit without User=, or an agent by hand: it takes over, and the service does so again."""
+    assert not system.is_active()
+    before = json.loads(STATUS.read_text(encoding="utf-8"))["map"]
+    done = subprocess.run(system.enter(PROGRAM, "--once"), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, STATUS.owner(), (PINS / "v1/remotes").owner()) == (0, "root", "root"), done.stderr
+    system.systemctl("start", UNIT)
+    assert (STATUS.owner(), (PINS / "v1/remotes").owner()) == (USER, USER)
+    assert json.loads(STATUS.read_text(encoding="utf-8"))["map"] == before
+
+
+def test_root_detaches_everything(system):
+    system.systemctl("stop", UNIT)
+    done = subprocess.run(system.enter(f"{BUILD_DIR}/tools/ipipdirectctl", "detach"), capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert done.returncode == 0 and not PINS.exists(), done.stderr
+    system.systemctl("start", UNIT)
+    assert PINS.owner() == USER

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Runs in the VM, beside a systemd of its own (under-systemd): one package's life, in order, with a tunnel and traffic."""
+
+import contextlib
+import json
+import os
+import pathlib
+import pwd
+import signal
+import subprocess
+import sys
+
+import pytest
+
+if "PACKAGE" not in os.environ:
+    pytest.skip("test_package.py runs it, in the VM", allow_module_level=True)
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/vm"))
+
+import topology
+import traffic
+
+PACKAGE, NEWER = os.environ["PACKAGE"], os.environ["NEWER"]
+UNIT = "ipipdirect.service"
+PINS = pathlib.Path("/sys/fs/bpf/ipipdirect")
+RUN_DIR = pathlib.Path("/run/ipipdirect")
+ETC = pathlib.Path("/etc/ipipdirect")
+PER_SECOND = 100
+
+
+def run(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400, check=False)
+    assert done.returncode == 0, f"{command}: {done.stdout}"
+    return done.stdout
+
+
+def dpkg(*args):
+    # Man pages are indexed for minutes by an emulated processor.
+    return run("dpkg", "--no-triggers", *args)
+
+
+def show(name):
+    return run("systemctl", "show", "--value", "-p", name, UNIT).strip()
+
+
+def is_active():
+    return show("ActiveState") == "active"
+
+
+def status():
+    try:
+        return json.loads((RUN_DIR / "status.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def is_mapped(world):
+    document = status()
+    return document and [t["netns"] for t in document["tunnels"] if t["state"] == "mapped"] == [world.servers[1].netns]
+
+
+def way(world):
+    """Which way one reply goes."""
+    before = world.counters()
+    with traffic.udp_client(world) as client:
+        assert traffic.udp_ask(client, world.servers[1].public)[0] == b"hello"
+    after = world.counters()
+    return {name for name in ("host_ipip", "host_direct") if after[name] > before[name]}
+
+
+def egress_programs():
+    """What hangs on the default interface, of whomever: filters, and links by their pins."""
+    filters = run("tc", "filter", "show", "dev", "eth0", "egress") if "clsact" in run("tc", "qdisc", "show", "dev", "eth0") else ""
+    return filters.strip()
+
+
+def processes_of(uid):
+    return [path.name for path in pathlib.Path("/proc").glob("[0-9]*") if path.stat().st_uid == uid]
+
+
+@pytest.fixture(scope="module")
+def world():
+    pathlib.Path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)  # in this machine's memory only
+    with topology.World() as made:
+        server = made.add_server(1)
+        with traffic.UdpServer(server):
+            yield made
+
+
+def test_install_starts_it(world):
+    assert way(world) == {"host_ipip"}
+    dpkg("-i", PACKAGE)
+    assert is_active() and show("UnitFileState") == "enabled"
+    topology.wait_for(lambda: is_mapped(world), "the tunnel in the map", 30)
+    assert way(world) == {"host_direct"}
+    account = pwd.getpwnam("ipipdirect")
+    assert pathlib.Path("/proc", show("MainPID")).stat().st_uid == account.pw_uid
+    assert json.loads(run("ipipdirectctl", "-j", "status"))["agent"]["state"] == "ok"
+
+
+def test_reload_takes_the_configuration(world):
+    (ETC / "config.json").write_text('{ "mode": "shadow" }\n', encoding="utf-8")
+    run("systemctl", "reload", UNIT)
+    topology.wait_for(lambda: way(world) == {"host_ipip"}, "shadow", 30)
+    (ETC / "config.json").write_text("{}\n", encoding="utf-8")
+    run("ipipdirectctl", "reload")
+    topology.wait_for(lambda: way(world) == {"host_direct"}, "direct", 30)
+
+
+@contextlib.contextmanager
+def another_agent_unnoticed(world):
+    """What is done makes it another process, and no reply is lost, doubled or sent over the POP."""
+    before, process = world.counters(), show("MainPID")
+    stream = traffic.Stream(world, world.servers[1].public, PER_SECOND)
+    topology.wait_for(lambda: len(stream.received) > 20, "replies", 30)
+    yield int(process)
+    least = len(stream.received) + 50
+    topology.wait_for(lambda: len(stream.received) > least, "replies", 30)
+    sent, lost, doubled = stream.stop()
+    after = world.counters()
+    assert is_active() and show("MainPID") != process
+    assert (lost, doubled, after["host_ipip"] - before["host_ipip"]) == (0, 0, 0), sent
+    assert after["host_direct"] - before["host_direct"] == sent
+
+
+@pytest.fixture
+def short_watchdog():
+    directory = pathlib.Path(f"/run/test-units/{UNIT}.d")
+    directory.mkdir()
+    (directory / "watchdog.conf").write_text("[Service]\nWatchdogSec=5\n", encoding="utf-8")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", UNIT)
+    yield
+    (directory / "watchdog.conf").unlink()
+    directory.rmdir()
+    run("systemctl", "daemon-reload")
+    run("systemctl", "restart", UNIT)
+
+
+def test_hung_for_longer_than_the_watchdog(world, short_watchdog):
+    restarts = int(show("NRestarts"))
+    with another_agent_unnoticed(world) as process:
+        os.kill(process, signal.SIGSTOP)
+        topology.wait_for(lambda: int(show("NRestarts")) > restarts and is_active(), "a new process", 60)
+    assert show("WatchdogUSec") == "5s" and int(show("NRestarts")) == restarts + 1
+
+
+def upgrade_under_traffic(world, package):
+    with another_agent_unnoticed(world):
+        dpkg("-i", package)
+
+
+def test_upgrade_under_traffic(world):
+    upgrade_under_traffic(world, NEWER)
+    assert run("dpkg-query", "-W", "-f", "${Version}", "ipipdirect").endswith("+newer")
+    assert (ETC / "config.json").read_text(encoding="utf-8") == "{}\n"
+
+
+def test_downgrade_under_traffic(world):
+    upgrade_under_traffic(world, PACKAGE)
+
+
+def test_remove_stops_it_and_gives_the_tunnels_their_packets_back(world):
+    said = dpkg("-r", "ipipdirect")
+    assert not is_active() and not processes_of(pwd.getpwnam("ipipdirect").pw_uid)
+    assert not PINS.exists() and "eth0" in said
+    assert way(world) == {"host_ipip"}
+    assert (ETC / "config.json").exists()
+    assert not pathlib.Path("/usr/sbin/ipipdirectd").exists()
+
+
+def test_install_after_remove(world):
+    dpkg("-i", PACKAGE)
+    assert is_active()
+    topology.wait_for(lambda: is_mapped(world), "the tunnel in the map", 30)
+    assert way(world) == {"host_direct"}
+
+
+def test_purge_leaves_nothing(world):
+    dpkg("-P", "ipipdirect")
+    assert way(world) == {"host_ipip"}
+    assert not is_active() and not processes_of(pwd.getpwnam("ipipdirect").pw_uid)
+    assert [path for path in (PINS, RUN_DIR, ETC) if path.exists()] == []
+    assert egress_programs() == ""
+    left = [path for top in ("/etc", "/lib/systemd", "/usr/lib/systemd", "/usr/lib/sysusers.d", "/usr/sbin", "/var/lib/systemd", "/usr/share/man", "/usr/share/doc")
+            for path in pathlib.Path(top).rglob("*ipipdirect*")]
+    assert left == []
+    assert subprocess.run(["dpkg-query", "-W", "ipipdirect"], capture_output=True, check=False).returncode == 1
