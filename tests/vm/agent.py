@@ -4,6 +4,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import signal
 import socket
 import struct
@@ -23,12 +24,13 @@ ENTRY_SIZE = 16
 class Agent:
     """ipipdirectd as a child; ready when __init__ returns."""
 
-    def __init__(self, *options, log="/tmp/agent.log"):
+    def __init__(self, *options, log="/tmp/agent.log", command=(AGENT,), environment=None):
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(f"\0ipipdirect-test-{os.urandom(8).hex()}")
         self.log = open(log, "ab")
-        environment = dict(os.environ, NOTIFY_SOCKET="@" + self.notify.getsockname()[1:].decode())
-        self.process = subprocess.Popen([AGENT, *options], stderr=self.log, env=environment)
+        environment = {**os.environ, **(environment or {}),
+                       "NOTIFY_SOCKET": "@" + self.notify.getsockname()[1:].decode()}
+        self.process = subprocess.Popen([*command, *options], stderr=self.log, env=environment)
         self.wait_ready()
 
     def wait_ready(self, seconds=30):
@@ -72,6 +74,16 @@ class Agent:
             self.stop()
 
 
+def own_memory(pid):
+    """Bytes of the agent's own; shared pages are those of libraries and maps, which come as they are touched."""
+    resident, shared = map(int, pathlib.Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1:3])
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def n_fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def detach():
     subprocess.run([CTL, "detach"], check=True, stdout=subprocess.DEVNULL)
     assert not os.path.exists(PINS), "detach leaves pins"
@@ -88,6 +100,11 @@ def live_entries():
     return json.loads(out)["entries"]
 
 
+def map_now():
+    """{remote: game server IP} of the rows by remote."""
+    return {e["remote"]: e["game_server_ip"] for e in live_entries() if e["inner_source"] is None}
+
+
 class Remotes:
     """The map of remotes, looked at from outside the agent."""
 
@@ -101,6 +118,11 @@ class Remotes:
             return None
         address, _slot, flags = struct.unpack_from("=4sIH", value)
         return socket.inet_ntoa(address), flags
+
+    def all(self):
+        """{remote: game server IP}, as map_now() but without the start of a process."""
+        rows = {socket.inet_ntoa(key): self.get(socket.inet_ntoa(key)) for key in self.map.keys(4)}
+        return {remote: row[0] for remote, row in rows.items() if row}
 
     def wait(self, remote, expected, seconds=10.0):
         return topology.wait_for(lambda: [self.get(remote)] if self.get(remote) == expected else None,

@@ -9,8 +9,11 @@ import struct
 import threading
 
 CLONE_NEWNET = 0x40000000
-BPF_MAP_LOOKUP_ELEM, BPF_OBJ_GET = 1, 7
+BPF_MAP_LOOKUP_ELEM, BPF_MAP_GET_NEXT_KEY, BPF_OBJ_GET = 1, 4, 7
 SYS_BPF = 321  # x86_64
+RTM_GETNSID, NLM_F_REQUEST, NETNSA_NSID, NETNSA_PID = 90, 1, 1, 2
+
+SERIES = tuple(int(number) for number in os.uname().release.split(".")[:2])
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -20,6 +23,10 @@ def check(result):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
     return result
+
+
+def has_tcx():
+    return SERIES >= (6, 6)
 
 
 @contextlib.contextmanager
@@ -37,6 +44,26 @@ def inside(netns_fd):
 def socket_in(netns_fd, *args):
     with inside(netns_fd):
         return socket.socket(*args)
+
+
+def own_nsid():
+    """The number that this network namespace has in itself, -1: none (linux/net_namespace.h)."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as asker:
+        asker.send(struct.pack("=IHHII", 28, RTM_GETNSID, NLM_F_REQUEST, 1, 0) + bytes(4)
+                   + struct.pack("=HHI", 8, NETNSA_PID, os.getpid()))
+        answer = asker.recv(4096)
+    attribute, = struct.unpack_from("=H", answer, 22)
+    assert attribute == NETNSA_NSID, answer
+    return struct.unpack_from("=i", answer, 24)[0]
+
+
+def descriptors(pid):
+    """What a process has open, as /proc names it, but for what it closes meanwhile."""
+    held = []
+    for fd in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            held.append(os.readlink(fd.path))
+    return held
 
 
 def bpf(command, attributes):
@@ -61,6 +88,18 @@ class PinnedMap:
         except FileNotFoundError:
             return None
         return self.value.raw
+
+    def keys(self, size):
+        """All keys, of `size` bytes, while nobody writes."""
+        found, key = [], ctypes.create_string_buffer(size)
+        previous = 0  # a NULL pointer: from the start
+        while True:
+            try:
+                bpf(BPF_MAP_GET_NEXT_KEY, struct.pack("=IxxxxQQQ", self.fd, previous, ctypes.addressof(key), 0))
+            except FileNotFoundError:
+                return found
+            found.append(key.raw)
+            previous = ctypes.addressof(key)
 
     def close(self):
         os.close(self.fd)

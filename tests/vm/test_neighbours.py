@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Other people's programs on the same interface: they run, and they stay as they are."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 import agent
 import topology
 import traffic
+from kernel import has_tcx
 
 FOREIGN = os.path.join(agent.BUILD_DIR, "tests/vm/foreign.bpf.o")
 FOREIGN_TCX = os.path.join(agent.BUILD_DIR, "tests/vm/attach_tcx")
@@ -79,11 +81,6 @@ def stable(text):
     return text
 
 
-def has_tcx():
-    major, minor = os.uname().release.split(".")[:2]
-    return (int(major), int(minor)) >= (6, 6)
-
-
 def test_a_foreign_tcx_program(world):
     """Kernels before 6.6 have no TCX: there the program must be refused, and ours fall back."""
     holder = subprocess.Popen([FOREIGN_TCX, FOREIGN, "eth0"], stdin=subprocess.PIPE,
@@ -107,3 +104,46 @@ def test_a_foreign_tcx_program(world):
     finally:
         holder.stdin.close()
         holder.wait()
+
+
+@contextlib.contextmanager
+def foreign_filter(place):
+    priority = {"before": "3", "after": "9"}[place]
+    topology.run("tc", "filter", "add", "dev", "eth0", "egress", "prio", priority, "handle", "1", "bpf",
+                 "direct-action", "obj", FOREIGN, "sec", "tc")
+    yield
+    topology.run("tc", "filter", "del", "dev", "eth0", "egress", "prio", priority)
+
+
+@contextlib.contextmanager
+def foreign_link(place):
+    """The last one unless it asks to be the first."""
+    options = {"before": ["before"], "after": []}[place]
+    with subprocess.Popen([FOREIGN_TCX, FOREIGN, "eth0", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as holder:
+        assert holder.stdout.readline() == "attached\n"
+        yield
+        holder.stdin.close()
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_foreign_program_that_comes_and_goes_while_it_runs(world, place):
+    """Both see the packets, and ours is not taken for taken off."""
+    foreign = foreign_link if has_tcx() else foreign_filter
+    exchange(world)  # resolves all neighbours before counting
+    with agent.Agent("--resync-interval", "1"):
+        before = world.counters()
+        for _ in range(2):
+            with foreign(place):
+                seen = packets_seen("foreign")
+                exchange(world)
+                assert packets_seen("foreign") > seen, "the foreign program does not run"
+            exchange(world)
+        passes = agent.status()["agent"]["passes"]
+        topology.wait_for(lambda: agent.status()["agent"]["passes"] > passes, "a full pass", 30)
+        (interface,) = agent.status()["interfaces"]
+        assert (interface["restored"], interface["error"]) == (0, None)
+        after = world.counters()
+        assert after["host_ipip"] == before["host_ipip"]
+        assert after["host_direct"] - before["host_direct"] == 4
+    agent.detach()

@@ -99,9 +99,9 @@ table ip count {
     counter host_other { }
     chain pre {
         type filter hook prerouting priority raw;
-        iifname "host" ip protocol 4 counter name host_ipip return
-        iifname "host" ip saddr 203.0.113.0/24 counter name host_direct return
-        iifname "host" counter name host_other
+        iifname "host*" ip protocol 4 counter name host_ipip return
+        iifname "host*" ip saddr 203.0.113.0/24 counter name host_direct return
+        iifname "host*" counter name host_other
     }
 }
 """
@@ -165,6 +165,16 @@ class World:
             f"route replace default via {GATEWAY}"]) + "\n")
         self.outside.batch("gw", f"route add 10.9.0.0/16 via {HOST}")
         assert os.path.exists(host_ns)
+
+    def move_uplink(self, device="eth0", gateway_device="host"):
+        """The addresses of host and gateway, and the routes between them, go to other devices."""
+        run("ip", "-batch", "-", text_in="\n".join([
+            f"address flush to {HOST}/32", f"address add {HOST}/24 dev {device}",
+            f"link set {device} up", f"route replace default via {GATEWAY}"]) + "\n")
+        self.outside.batch(
+            "gw", f"address flush to {GATEWAY}/32",
+            f"address add {GATEWAY}/24 dev {gateway_device}", f"link set {gateway_device} up",
+            f"route replace 10.9.0.0/16 via {HOST}")
 
     def _make_pop(self, n, delay_ms):
         self.outside.batch(

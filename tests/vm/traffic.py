@@ -9,6 +9,8 @@ import struct
 import threading
 import time
 
+import topology
+
 PORT = 27015
 SO_NO_CHECK = 11  # asm-generic/socket.h: send UDP with checksum 0
 
@@ -193,3 +195,31 @@ class Stream(threading.Thread):
         self.client.close()
         lost = self.sent - len(self.received)
         return self.sent, lost, sum(n - 1 for n in self.received.values())
+
+
+class Unharmed:
+    """Replies of all game servers all the time, none of which may be lost, doubled, or sent over the POP."""
+
+    def __init__(self, world, per_second=100):
+        self.world, self.per_second = world, per_second
+
+    def __enter__(self):
+        self.before = self.world.counters()
+        self.streams = [Stream(self.world, server.public, self.per_second)
+                        for server in self.world.servers.values()]
+        self.more()
+        return self
+
+    def more(self, seconds=0.3, limit=30):
+        least = [len(stream.received) + int(self.per_second * seconds) for stream in self.streams]
+        topology.wait_for(lambda: all(len(s.received) >= n for s, n in zip(self.streams, least)), "replies", limit)
+
+    def __exit__(self, exception, *_):
+        results = [stream.stop() for stream in self.streams]
+        after = self.world.counters()
+        self.sent = sum(sent for sent, _, _ in results)
+        if exception:
+            return
+        assert [(lost, duplicated) for _, lost, duplicated in results] == [(0, 0)] * len(results)
+        assert after["host_ipip"] == self.before["host_ipip"], "replies took the way over the POP"
+        assert after["host_direct"] - self.before["host_direct"] == self.sent

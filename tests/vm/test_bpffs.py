@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""The BPF file system goes, and the pins with it, while replies are under way. Each arrives, once. No program is left
+whose maps nobody keeps true, and whoever starts next makes all anew."""
+
+import os
+import subprocess
+
+import pytest
+
+import agent
+import topology
+import traffic
+from kernel import has_tcx
+
+WITHIN = 5.0
+OURS = ("prio", "7", "handle", "0x69706970")
+
+
+@pytest.fixture(scope="module")
+def world():
+    with topology.World() as made:
+        server = made.add_server(1)
+        # It has a copy of all mounts, and no umount of ours comes there.
+        made.outside.run("umount", "/sys/fs/bpf")
+        with traffic.UdpServer(server):
+            with traffic.udp_client(made) as client:  # resolves all neighbours before counting
+                traffic.udp_ask(client, server.public)
+            yield made
+
+
+@pytest.fixture(autouse=True)
+def stream(world):
+    """Replies all the time; each arrives, once, by whichever way."""
+    made = traffic.Stream(world, world.servers[1].public)
+    yield made
+    _sent, lost, duplicated = made.stop()
+    if not os.path.ismount("/sys/fs/bpf"):
+        mount()
+    agent.detach()
+    assert (lost, duplicated) == (0, 0)
+
+
+def start():
+    """No full pass, so whatever is noticed is noticed at once."""
+    return agent.Agent("--resync-interval", "3600")
+
+
+def ways(world, stream):
+    """By which ways twenty replies in a row left the host."""
+    before, had = world.counters(), len(stream.received)
+    topology.wait_for(lambda: len(stream.received) >= had + 20, "twenty replies")
+    after = world.counters()
+    return {way for way in ("direct", "ipip") if after[f"host_{way}"] > before[f"host_{way}"]}
+
+
+def wait_ways(world, stream, way):
+    topology.wait_for(lambda: ways(world, stream) == {way}, f"{way} only", 20)
+
+
+def interface():
+    (found,) = agent.status()["interfaces"]
+    return found
+
+
+def egress():
+    return topology.run("tc", "filter", "show", "dev", "eth0", "egress")
+
+
+def lose_pins():
+    topology.run("umount", "/sys/fs/bpf")
+
+
+def mount():
+    topology.run("mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+
+
+def lose_pins_below(world, stream):
+    wait_ways(world, stream, "direct")
+    lose_pins()
+    topology.wait_for(lambda: interface()["error"], "told in the status", WITHIN)
+    assert "pins were removed" in interface()["error"]
+    assert (interface()["attachment"], agent.status()["agent"]["state"]) == ("none", "degraded")
+    assert "direct" not in egress()
+    wait_ways(world, stream, "ipip")
+    mount()
+
+
+def test_below_a_running_agent_that_is_started_anew(world, stream):
+    with start():
+        lose_pins_below(world, stream)
+    with start():
+        assert interface()["error"] is None
+        wait_ways(world, stream, "direct")
+
+
+def test_below_a_running_agent_that_is_told_to_attach(world, stream):
+    with start():
+        lose_pins_below(world, stream)
+        subprocess.run([agent.CTL, "attach"], check=True)
+        assert interface()["error"] is None
+        wait_ways(world, stream, "direct")
+
+
+def test_while_no_agent_runs(world, stream):
+    """A filter stays without its pin, and nobody can say whose it is. It is told, with what removes it."""
+    with start():
+        wait_ways(world, stream, "direct")
+    lose_pins()
+    mount()
+    with start():
+        if not has_tcx():
+            assert "somebody else" in interface()["error"]
+            topology.run("tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+            topology.wait_for(lambda: interface()["error"] is None, "attached", WITHIN)
+        assert interface()["attachment"] == ("tcx" if has_tcx() else "clsact")
+        wait_ways(world, stream, "direct")
+
+
+def test_another_mount_namespace_has_a_copy_of_the_pins(world, stream):
+    """It keeps a link alive that no agent can reach: that is told until the copy goes. A filter goes at once."""
+    with start():
+        wait_ways(world, stream, "direct")
+        holder = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo up; exec cat"],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert holder.stdout.readline() == "up\n"
+        lose_pins()
+        told = "still attached" if has_tcx() else "pins were removed"
+        topology.wait_for(lambda: told in (interface()["error"] or ""), "told in the status", WITHIN)
+        holder.communicate(timeout=30)
+        topology.wait_for(lambda: "pins were removed" in interface()["error"], "it went with the copy", 20)
+        mount()
+        subprocess.run([agent.CTL, "attach"], check=True)
+        wait_ways(world, stream, "direct")

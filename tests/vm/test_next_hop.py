@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""The next hop of a reply that goes direct is the client's, not the POP's, whatever the routes and
+neighbours do meanwhile; where there is none to be sure of, the tunnel carries it. Never is one lost.
+
+segment.py has the picture. Each test sees every reply arrive once, and its frame leave the host."""
+
+import contextlib
+
+import pytest
+
+import agent
+import segment
+import topology
+import traffic
+from segment import Client, Replies, ask, forget, host, kept, learn, neighbour
+
+
+@pytest.fixture(scope="module")
+def lan():
+    with topology.World(pops=2) as world:
+        # The second has its POP on the segment: the remote itself is on-link.
+        servers = [world.add_server(1), world.add_server(2, pop=2, model="C")]
+        made = segment.Segment(world)
+        host(f"route add {servers[1].remote} dev eth0")
+        made.near = Client(world.outside.netns_fd("near"))
+        with contextlib.ExitStack() as running:
+            running.enter_context(agent.Agent())
+            for server in servers:
+                running.enter_context(traffic.UdpServer(server))
+            yield made
+        agent.detach()
+
+
+@pytest.fixture
+def server(lan):
+    return lan.world.servers[1]
+
+
+def passes():
+    return agent.status()["agent"]["passes"]
+
+
+@contextlib.contextmanager
+def route(line):
+    """Until the agent has read it, packets go where they went before."""
+    before = passes()
+    host(f"route add {line}")
+    topology.wait_for(lambda: passes() > before, "the agent has read the routes")
+    try:
+        yield
+    finally:
+        host(f"route delete {line}")
+
+
+@contextlib.contextmanager
+def another_mac(lan, netns, device, address):
+    """As of a spare part, announced. Frames under way to the old one would be lost: there are none."""
+    def change(mac):
+        lan.outside.batch(netns, f"link set {device} address {mac}")
+        lan.announce(netns, device, mac, address)
+        topology.wait_for(lambda: neighbour(address)[1] == mac, "the host knows")
+
+    (old,) = [mac for mac, name in lan.names.items() if name == netns]
+    lan.names[segment.SPARE_MAC] = f"the new {netns}"
+    change(segment.SPARE_MAC)
+    try:
+        yield
+    finally:
+        change(old)
+
+
+def test_client_behind_the_gateway(lan, server):
+    with lan.direct_packets() as seen, Replies(lan, server) as replies:
+        replies.more()
+    assert replies.paths == ["direct to gw"]
+    assert seen == {"gw": replies.sent, "gw2": 0}
+
+
+def test_client_on_link(lan, server):
+    """Until its neighbour is known, the tunnel carries the replies."""
+    forget(segment.NEAR)
+    before = kept(server)
+    with Replies(lan, server, lan.near) as replies:
+        replies.more()
+    assert replies.paths == ["tunnel to gw"]
+    assert kept(server) - before == replies.sent
+    with Replies(lan, server, lan.near) as replies:
+        replies.more()
+        learn(segment.NEAR)
+        replies.more()
+    assert replies.paths == ["tunnel to gw", "direct to near"]
+
+
+@contextlib.contextmanager
+def keeps_silent(lan, netns):
+    """Does not answer when the host asks for its address."""
+    lan.outside.nft(netns, "table arp apart { chain in { type filter hook input priority 0; "
+                           f"arp saddr ip {topology.HOST} drop; }}; }}")
+    try:
+        yield
+    finally:
+        lan.outside.nft(netns, "delete table arp apart")
+
+
+def test_client_on_link_that_does_not_answer_for_itself(lan, server):
+    """Stations kept apart from each other, say: the entry exists, but there is no address in it."""
+    forget(segment.NEAR)
+    before = kept(server)
+    with keeps_silent(lan, "near"), Replies(lan, server, lan.near) as replies:
+        replies.more()
+        ask(segment.NEAR)
+        assert neighbour(segment.NEAR) == ("INCOMPLETE", None)
+        replies.more()
+        topology.wait_for(lambda: neighbour(segment.NEAR)[0] == "FAILED", "no answer to ARP")
+        replies.more()
+    assert replies.paths == ["tunnel to gw"]
+    assert kept(server) - before == replies.sent
+
+
+def test_client_on_link_gets_another_mac_address(lan, server):
+    learn(segment.NEAR)
+    with another_mac(lan, "near", "eth0", segment.NEAR):
+        with Replies(lan, server, lan.near) as replies:
+            replies.more()
+    assert replies.paths == ["direct to the new near"]
+
+
+def test_pop_on_link(lan):
+    """The frames have the POP's address until it is replaced by the gateway's or the client's."""
+    server = lan.world.servers[2]
+    forget(segment.NEAR)
+    with Replies(lan, server, lan.near) as replies:
+        replies.more()
+        learn(segment.NEAR)
+        replies.more()
+    assert replies.paths == ["tunnel to pop2", "direct to near"]
+    with Replies(lan, server) as replies:
+        replies.more()
+    assert replies.paths == ["direct to gw"]
+
+
+def test_the_default_route_moves_to_another_gateway(lan, server):
+    with lan.direct_packets() as seen, Replies(lan, server) as replies:
+        replies.more()
+        host(f"route replace default via {segment.GATEWAY2}")
+        replies.more()
+        host(f"route replace default via {topology.GATEWAY}")
+        replies.more()
+    assert replies.paths == ["direct to gw", "direct to gw2", "direct to gw"]
+    assert seen["gw2"] >= 20 and seen["gw"] + seen["gw2"] == replies.sent
+
+
+def test_the_gateway_address_moves_to_another_router(lan, server):
+    """As VRRP does it: the new owner announces the address, and the old one still forwards."""
+    def move(old, new):
+        lan.outside.batch(old, f"address delete {topology.GATEWAY}/24 dev host")
+        lan.outside.batch(new, f"address add {topology.GATEWAY}/24 dev host")
+        lan.announce(new, "host", macs[new], topology.GATEWAY)
+
+    macs = {"gw": segment.GATEWAY_MAC, "gw2": segment.GATEWAY2_MAC}
+    with Replies(lan, server) as replies:
+        replies.more()
+        move("gw", "gw2")
+        replies.more()
+        move("gw2", "gw")
+        replies.more()
+    assert replies.paths == ["direct to gw", "direct to gw2", "direct to gw"]
+
+
+def test_the_gateway_gets_another_mac_address(lan, server):
+    with another_mac(lan, "gw", "host", topology.GATEWAY):
+        with Replies(lan, server) as replies:
+            replies.more()
+    assert replies.paths == ["direct to the new gw"]
+
+
+def test_a_route_to_the_client_by_another_router(lan, server):
+    """Which the host knows nothing of yet: the agent has the kernel ask. Until it has answered, the tunnel
+    carries the replies."""
+    forget(segment.GATEWAY2)
+    with Replies(lan, server) as replies:
+        replies.more()
+        with route(f"198.51.100.0/24 via {segment.GATEWAY2}"):
+            topology.wait_for(lambda: neighbour(segment.GATEWAY2)[1], "asked for and answered")
+            replies.more()
+        replies.more()
+    direct = [path for path in replies.paths if path != "tunnel to gw"]
+    assert direct == ["direct to gw", "direct to gw2", "direct to gw"], replies.paths
+
+
+def test_a_route_by_a_router_that_does_not_answer(lan, server):
+    with keeps_silent(lan, "gw2"):
+        forget(segment.GATEWAY2)
+        before = kept(server)
+        with route(f"198.51.100.0/24 via {segment.GATEWAY2}"):
+            with Replies(lan, server) as replies:
+                replies.more()
+        assert replies.paths == ["tunnel to gw"]
+        assert kept(server) - before == replies.sent
+    forget(segment.GATEWAY2)
+
+
+def attached():
+    return sorted(i["name"] for i in agent.status()["interfaces"] if i["attachment"])
+
+
+def test_a_second_default_route(lan, server):
+    """A worse one, but the tunnel goes that way: so does the direct reply, by that way's gateway."""
+    with route(f"default via {segment.GATEWAY2_SECOND} metric 200"):
+        topology.wait_for(lambda: attached() == ["eth0", "eth1"], "attached to both")
+        with Replies(lan, server) as replies:
+            replies.more()
+            with route(f"{server.remote} via {segment.GATEWAY2_SECOND}"):
+                replies.more()
+            replies.more()
+        assert replies.paths == ["direct to gw", "direct to gw2 by eth1", "direct to gw"]
+        with Replies(lan, lan.world.servers[2]) as replies:
+            replies.more()
+        assert replies.paths == ["direct to gw"]
+    topology.wait_for(lambda: attached() == ["eth0"], "eth1 left alone")
+
+
+def test_client_nearer_by_another_interface(lan, server):
+    """The tunnel leaves by eth0, the client's route by eth1, where nothing can be sent from here."""
+    before = kept(server)
+    with route(f"198.51.100.0/24 via {segment.GATEWAY2_SECOND}"):
+        with Replies(lan, server) as replies:
+            replies.more()
+    assert replies.paths == ["tunnel to gw"]
+    assert kept(server) - before == replies.sent
+
+
+def test_client_in_a_namespace_of_this_host(lan, server):
+    """Nearer by another interface as well: the veth pair between."""
+    topology.run("ip", "netns", "add", "local")
+    host("link add vlocal type veth peer name eth0 netns local", "address add 10.9.99.1/24 dev vlocal",
+         "link set vlocal up")
+    topology.run("ip", "-n", "local", "-batch", "-", text_in="address add 10.9.99.2/24 dev eth0\n"
+                 "link set eth0 up\nroute add default via 10.9.99.1\n")
+    before = kept(server)
+    with open("/run/netns/local", "rb") as netns:
+        with Replies(lan, server, Client(netns.fileno())) as replies:
+            replies.more()
+    topology.run("ip", "netns", "delete", "local")
+    assert replies.paths == ["tunnel to gw"]
+    assert kept(server) - before == replies.sent

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Somebody takes the program off while the agent runs: it is back within a second, nothing is lost
+meanwhile (the tunnel carries it), and it is told. What is not ours stays as it is."""
+
+import json
+import os
+import time
+
+import pytest
+
+import agent
+import topology
+import traffic
+from kernel import has_tcx
+
+FOREIGN = os.path.join(agent.BUILD_DIR, "tests/vm/foreign.bpf.o")
+OURS = ("prio", "7", "handle", "0x69706970")
+WITHIN = 3.0  # a second, on a machine that emulates and is busy besides
+
+
+def only(applies):
+    """A test of the other way to attach does not exist on this kernel; it is not one that was skipped."""
+    return lambda test: test if applies else None
+
+
+only_tcx, only_clsact = only(has_tcx()), only(not has_tcx())
+
+
+@pytest.fixture(scope="module")
+def world():
+    with topology.World() as made:
+        server = made.add_server(1)
+        with agent.Agent("--resync-interval", "3600"), traffic.UdpServer(server):
+            with traffic.udp_client(made) as client:  # resolves all neighbours before counting
+                traffic.udp_ask(client, server.public)
+            yield made
+        agent.detach()
+
+
+@pytest.fixture
+def stream(world):
+    """Replies all the time; each arrives, once, by whichever way."""
+    before = world.counters()
+    made = traffic.Stream(world, world.servers[1].public)
+    made.qdisc_changes = False
+    yield made
+    sent, lost, duplicated = made.stop()
+    after = world.counters()
+    if made.qdisc_changes:
+        assert duplicated == 0
+        return
+    assert (lost, duplicated) == (0, 0)
+    assert sum(after[way] - before[way] for way in ("host_ipip", "host_direct")) == sent
+
+
+def interface():
+    (found,) = agent.status()["interfaces"]
+    return found
+
+
+def direct_packets():
+    (entry,) = agent.live_entries()
+    return entry["counters"]["direct_packets"]
+
+
+def goes_direct(world, stream):
+    """Ten replies in a row without tunnel: no more packets may come by tunnel meanwhile."""
+    before, had = world.counters(), len(stream.received)
+    topology.wait_for(lambda: len(stream.received) >= had + 10, "ten replies")
+    return world.counters()["host_ipip"] == before["host_ipip"]
+
+
+def wait_restored(world, stream, before, start):
+    topology.wait_for(lambda: interface()["restored"] == before + 1, "told in the status", WITHIN)
+    assert time.monotonic() - start < WITHIN
+    assert (interface()["error"], agent.status()["agent"]["state"]) == (None, "ok")
+    topology.wait_for(lambda: goes_direct(world, stream), "direct again", WITHIN)
+    with open("/tmp/agent.log", encoding="utf-8") as log:
+        assert log.read().count("eth0: somebody took the program off: attached again") == before + 1
+
+
+def take_off(world, stream, *command):
+    assert goes_direct(world, stream)
+    before, start = interface()["restored"], time.monotonic()
+    topology.run(*command)
+    wait_restored(world, stream, before, start)
+
+
+@only_clsact
+def test_the_qdisc_is_deleted(world, stream):
+    """The kernel stops the device for that, and again for the new one: packets of everybody are lost."""
+    stream.qdisc_changes = True
+    take_off(world, stream, "tc", "qdisc", "del", "dev", "eth0", "clsact")
+
+
+@only_clsact
+def test_the_filter_is_deleted(world, stream):
+    take_off(world, stream, "tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+
+
+@only_clsact
+def test_all_filters_are_deleted(world, stream):
+    take_off(world, stream, "tc", "filter", "del", "dev", "eth0", "egress")
+
+
+@only_clsact
+def test_the_filter_is_replaced(world, stream):
+    """What is there now is somebody's: it is told, and stays until they remove it."""
+    before = interface()["restored"]
+    topology.run("tc", "filter", "replace", "dev", "eth0", "egress", *OURS, "bpf", "direct-action",
+                 "obj", FOREIGN, "sec", "tc")
+    topology.wait_for(lambda: interface()["error"], "told in the status", WITHIN)
+    assert "somebody else" in interface()["error"]
+    assert (interface()["attachment"], agent.status()["agent"]["state"]) == ("none", "degraded")
+    theirs = topology.run("tc", "filter", "show", "dev", "eth0", "egress")
+    assert "foreign" in theirs and "direct " not in theirs
+    had = len(stream.received)
+    topology.wait_for(lambda: len(stream.received) >= had + 20, "the tunnel carries the replies")
+    assert topology.run("tc", "filter", "show", "dev", "eth0", "egress") == theirs
+    topology.run("tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+    topology.wait_for(lambda: interface()["attachment"] == "clsact", "attached again", WITHIN)
+    topology.wait_for(lambda: goes_direct(world, stream), "direct again", WITHIN)
+    assert interface()["restored"] == before, "it was not there to be restored"
+
+
+@only_clsact
+def test_others_filters_survive_it(world, stream):
+    topology.run("tc", "filter", "add", "dev", "eth0", "egress", "prio", "3", "handle", "1", "bpf",
+                 "direct-action", "obj", FOREIGN, "sec", "tc")
+    take_off(world, stream, "tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+    assert "pref 3 " in topology.run("tc", "filter", "show", "dev", "eth0", "egress")
+    topology.run("tc", "filter", "del", "dev", "eth0", "egress", "prio", "3")
+
+
+def link_pin():
+    return f"{agent.PINS}/link_{interface()['ifindex']}"
+
+
+@only_tcx
+def test_the_link_is_detached(world, stream):
+    link = json.loads(topology.run("bpftool", "-j", "link", "show", "pinned", link_pin()))
+    take_off(world, stream, "bpftool", "link", "detach", "id", str(link["id"]))
+
+
+@only_tcx
+def test_the_pin_is_removed(world, stream):
+    """With its last reference the link goes."""
+    pin = link_pin()
+    take_off(world, stream, "rm", pin)
+    assert os.path.exists(pin)
+
+
+def test_qdiscs_of_other_interfaces_cost_no_pass(world):
+    passes = agent.status()["agent"]["passes"]
+    for _ in range(5):
+        topology.run("tc", "qdisc", "add", "dev", "v1", "clsact")
+        topology.run("tc", "qdisc", "del", "dev", "v1", "clsact")
+    start = time.monotonic()
+    topology.wait_for(lambda: time.monotonic() > start + 0.5, "half a second", 2)
+    assert agent.status()["agent"]["passes"] == passes

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Tenants that are trusted, as the root of a container is without a user namespace of its own: each may do what he likes
+in his namespace, and takes from the others no more than the short way, never the long one."""
+
+import contextlib
+
+import pytest
+
+import agent
+import topology
+import traffic
+
+TENANT = "tenant"
+TUNNELS, ADDRESSES = 300, 1100  # the limits are 256 and 1024
+
+
+@pytest.fixture(scope="module")
+def world():
+    with topology.World() as made:
+        made.add_server(1, model="A")
+        made.add_server(2, model="C")
+        with agent.Agent():
+            yield made
+        agent.detach()
+
+
+def rows():
+    """{(remote, inner source): game server IP}"""
+    return {(entry["remote"], entry["inner_source"]): entry["game_server_ip"] for entry in agent.live_entries()}
+
+
+def own(world):
+    one, two = world.servers[1], world.servers[2]
+    return {(one.remote, None): one.public, (two.remote, None): two.public}
+
+
+def tunnels(netns):
+    return {tunnel["ifname"]: tunnel for tunnel in agent.status()["tunnels"] if tunnel["netns"] == netns}
+
+
+def reasons(netns):
+    return {name: tunnel["reason"] for name, tunnel in tunnels(netns).items() if name != "tunl0"}
+
+
+@contextlib.contextmanager
+def tenant(*lines):
+    """A namespace of the host's with what its root did there."""
+    topology.run("ip", "netns", "add", TENANT)
+    try:
+        do("link set lo up", *lines)
+        yield
+    finally:
+        topology.run("ip", "netns", "delete", TENANT)
+        topology.wait_for(lambda: not tunnels(TENANT), "the tenant is gone")
+
+
+def do(*lines):
+    topology.run("ip", "-n", TENANT, "-batch", "-", text_in="\n".join(lines) + "\n")
+
+
+def ipip(name, remote, *addresses):
+    return [f"link add {name} type ipip remote {remote} local 10.9.77.2", f"link set {name} up",
+            *(f"address add {address}/32 dev {name}" for address in addresses)]
+
+
+def assert_answers(world, number, direct):
+    """The client hears the address that it asked, by whichever way."""
+    server, before = world.servers[number], world.counters()
+    with traffic.UdpServer(server), traffic.udp_client(world) as client:
+        _, peer = traffic.udp_ask(client, server.public)
+    assert peer == (server.public, traffic.PORT)
+    after = world.counters()
+    assert [after[name] - before[name] for name in ("host_ipip", "host_direct")] == ([0, 1] if direct else [1, 0])
+
+
+@pytest.fixture
+def served(world):
+    topology.wait_for(lambda: rows() == own(world), "the servers are in the map")
+    yield world
+    topology.wait_for(lambda: rows() == own(world), "the servers are in the map as before")
+    for number in (1, 2):
+        assert_answers(world, number, direct=True)
+
+
+def test_addresses_that_are_nobodys(served):
+    """As remote and as address; the kernel takes them all."""
+    odd = {"multi0": "224.0.0.1", "broad0": "255.255.255.255", "loop0": "127.0.0.1", "null0": "0.0.0.1", "class0": "240.0.0.1"}
+    lines = [line for name, address in odd.items() for line in ipip(name, address, "203.0.113.70")]
+    lines += ipip("none0", "0.0.0.0", "203.0.113.71")
+    # A private remote and no public address: nobody a client could know.
+    holds = {f"holds{i}": address for i, address in enumerate(odd.values())}
+    lines += [line for i, (name, address) in enumerate(holds.items()) for line in ipip(name, f"10.1.1.{i + 1}", address)]
+    with tenant(*lines):
+        topology.wait_for(lambda: set(reasons(TENANT)) == {*odd, *holds, "none0"}, "all are seen")
+        assert reasons(TENANT) == {**dict.fromkeys(odd, "remote-forbidden"), **dict.fromkeys(holds, "no-public-address"),
+                                   "none0": "no-remote"}
+        assert rows() == own(served)
+        for number in (1, 2):
+            assert_answers(served, number, direct=True)
+
+
+def test_addresses_of_others(served):
+    one, two = served.servers[1], served.servers[2]
+    with tenant(*ipip("one0", "198.18.77.1", one.public), *ipip("two0", "198.18.77.2", two.public),
+                *ipip("gate0", topology.GATEWAY, topology.GATEWAY), *ipip("host0", "198.18.77.3", topology.HOST)):
+        topology.wait_for(lambda: set(reasons(TENANT)) == {"one0", "two0", "gate0", "host0"}, "all are seen")
+        found = tunnels(TENANT)
+        for name, server in ("one0", one), ("two0", two):
+            assert (found[name]["state"], found[name]["reason"]) == ("conflict", "address-claimed")
+            assert found[name]["rival"]["netns"] == server.netns
+        topology.wait_for(lambda: set(own(served).items()) <= set(rows().items()), "theirs are as they were")
+        # What he has besides is about his own packets alone.
+        assert {key[0] for key in rows()} - {key[0] for key in own(served)} <= {
+            "198.18.77.1", "198.18.77.2", "198.18.77.3", topology.GATEWAY}
+        for number in (1, 2):
+            assert_answers(served, number, direct=True)
+        assert agent.status()["agent"]["state"] == "degraded"
+
+
+def test_an_address_of_another_on_no_tunnel(served):
+    """The other's short way is in doubt then, and that is said; the client hears whom he asked."""
+    two = served.servers[2]
+    with tenant(f"address add {two.public}/32 dev lo"):
+        topology.wait_for(lambda: reasons(two.netns) == {"tun0": "addresses-unknown"}, "it is noticed")
+        topology.wait_for(lambda: (two.remote, None) not in rows(), "no entry")
+        assert_answers(served, 2, direct=False)
+        assert_answers(served, 1, direct=True)
+        assert any("game_server_ip" in problem for problem in agent.status()["agent"]["problems"])
+
+
+def test_more_tunnels_than_a_namespace_may_have(served):
+    lines = [f"link add z{i} type ipip remote 45.0.{i // 250}.{i % 250 + 1} local 10.9.77.2" for i in range(TUNNELS)]
+    with tenant(*lines):
+        topology.wait_for(lambda: "too-many-tunnels" in reasons(TENANT).values(), "the limit", 30)
+        topology.wait_for(lambda: rows() == own(served), "none of them counts")
+        do(*(f"link delete z{i}" for i in range(256, TUNNELS)), "link delete z0")
+        topology.wait_for(lambda: len(rows()) == 257, "below the limit they do", 30)
+    topology.wait_for(lambda: rows() == own(served), "they go with it", 30)
+
+
+def test_more_addresses_than_a_namespace_may_have(served):
+    lines = [f"address add 203.0.{i // 250 + 120}.{i % 250 + 1}/32 dev lo" for i in range(ADDRESSES)]
+    with tenant(*ipip("tun0", "45.0.0.1", "10.0.77.2"), *lines):
+        topology.wait_for(lambda: reasons(TENANT) == {"tun0": "too-many-addresses"}, "the limit", 30)
+        topology.wait_for(lambda: rows() == own(served), "nothing of it counts")
+        do(*(f"address delete 203.0.{i // 250 + 120}.{i % 250 + 1}/32 dev lo" for i in range(1000, ADDRESSES)))
+        topology.wait_for(lambda: rows() == {**own(served), ("45.0.0.1", None): "45.0.0.1"}, "below the limit it does", 30)
