@@ -89,9 +89,22 @@ def detach():
     assert not os.path.exists(PINS), "detach leaves pins"
 
 
+def resync():
+    """Returns after a pass that began after the call: the agent has read what the kernel has now. A pass more
+    in the status says less, as the one under way may have read before."""
+    subprocess.run([CTL, "resync"], check=True, stdout=subprocess.DEVNULL)
+
+
 def status():
     with open("/run/ipipdirect/status.json", encoding="utf-8") as file:
         return json.load(file)
+
+
+def quiet_for(seconds):
+    """Whether no pass ended in so many seconds from now."""
+    before = status()["agent"]["passes"]
+    time.sleep(seconds)
+    return status()["agent"]["passes"] == before
 
 
 def live_entries():

@@ -139,8 +139,7 @@ def test_a_foreign_program_that_comes_and_goes_while_it_runs(world, place):
                 exchange(world)
                 assert packets_seen("foreign") > seen, "the foreign program does not run"
             exchange(world)
-        passes = agent.status()["agent"]["passes"]
-        topology.wait_for(lambda: agent.status()["agent"]["passes"] > passes, "a full pass", 30)
+        agent.resync()
         (interface,) = agent.status()["interfaces"]
         assert (interface["restored"], interface["error"]) == (0, None)
         after = world.counters()

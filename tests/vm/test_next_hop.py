@@ -36,16 +36,11 @@ def server(lan):
     return lan.world.servers[1]
 
 
-def passes():
-    return agent.status()["agent"]["passes"]
-
-
 @contextlib.contextmanager
 def route(line):
     """Until the agent has read it, packets go where they went before."""
-    before = passes()
     host(f"route add {line}")
-    topology.wait_for(lambda: passes() > before, "the agent has read the routes")
+    agent.resync()
     try:
         yield
     finally:

@@ -151,10 +151,10 @@ def test_the_pin_is_removed(world, stream):
 
 
 def test_qdiscs_of_other_interfaces_cost_no_pass(world):
+    topology.wait_for(lambda: agent.quiet_for(0.5), "nothing more of what the tests before rang")
     passes = agent.status()["agent"]["passes"]
     for _ in range(5):
         topology.run("tc", "qdisc", "add", "dev", "v1", "clsact")
         topology.run("tc", "qdisc", "del", "dev", "v1", "clsact")
-    start = time.monotonic()
-    topology.wait_for(lambda: time.monotonic() > start + 0.5, "half a second", 2)
+    assert agent.quiet_for(0.5)
     assert agent.status()["agent"]["passes"] == passes

@@ -11,7 +11,6 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 
 import pytest
 
@@ -286,7 +285,8 @@ def test_a_namespace_in_the_making():
         with following():
             assert [file["path"] for file in agent.status()["skipped_files"]] == [path]
             assert agent.status()["agent"]["problems"] == []
-            wait_for(lambda: quiet_for(1.7), "the end of looking", 20)
+            # The last of the pauses between looks is half as long.
+            wait_for(lambda: agent.quiet_for(1.7), "the end of looking", 20)
             run("unshare", f"--net={path}", "true")
             wait_for(lambda: found_as(f"file {path}"), "the namespace", 2)
             assert agent.status()["skipped_files"] == []
@@ -295,13 +295,6 @@ def test_a_namespace_in_the_making():
     finally:
         run("umount", path, check=False)
         run("rm", "-f", path)
-
-
-def quiet_for(seconds):
-    """No pass for so long: the last of the pauses between looks is half as long."""
-    before = agent.status()["agent"]["passes"]
-    time.sleep(seconds)
-    return agent.status()["agent"]["passes"] == before
 
 
 def test_a_number_in_oneself():
