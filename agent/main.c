@@ -455,7 +455,7 @@ static int reload(struct agent *agent, int *ret_taken)
 	taken = take_config(agent);
 	tell_reload(agent, taken);
 	(void)sd_notify(0, "READY=1");
-	reconciler_ring_all(&agent->reconciler);
+	reconciler_ring_at_once(&agent->reconciler);
 	r = arm_periodic(agent);
 	if (r < 0 || (r = on_bell(agent, 0)) < 0)
 		return r;
@@ -520,7 +520,7 @@ static int control_resync(void *userdata)
 {
 	struct agent *agent = userdata;
 
-	reconciler_ring_all(&agent->reconciler);
+	reconciler_ring_at_once(&agent->reconciler);
 	agent->retry_usec = 0;
 	agent->further = 0;
 	return pass_in(agent, 0);

@@ -175,6 +175,13 @@ void reconciler_ring_all(struct reconciler *reconciler)
 	reconciler->have_is_valid = false;
 }
 
+void reconciler_ring_at_once(struct reconciler *reconciler)
+{
+	reconciler_ring_all(reconciler);
+	reconciler->interfaces.read_again = 0;
+	reconciler->observer.scan_not_before = 0;
+}
+
 void reconciler_place(struct reconciler *reconciler, const struct placement *placement)
 {
 	interfaces_place(&reconciler->interfaces, placement);

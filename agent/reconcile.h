@@ -63,6 +63,8 @@ uint64_t reconciler_wait(const struct reconciler *reconciler);
 void reconciler_ring_list(struct reconciler *reconciler);
 /* Read everything anew, maps and attachments included. */
 void reconciler_ring_all(struct reconciler *reconciler);
+/* In the next pass, too, whatever the pauses between two reads of the routes and of /proc: somebody waits for it. */
+void reconciler_ring_at_once(struct reconciler *reconciler);
 
 /*
  * Has the program follow an operator. The pins are made anew if somebody has removed them: whoever says

@@ -523,6 +523,25 @@ def test_who_does_not_take_his_answer_keeps_nobody_waiting(agent, client):
             client.call(f"{NAME}.Resync")
 
 
+def test_nothing_is_put_off_for_a_resync(agent, client):
+    """A process that came a moment after the last look, and routes that were read a moment ago."""
+    def reads():
+        return client.call(f"{NAME}.GetStatus")["status"]["agent"]["route_reads"]
+
+    before = reads()
+    for _ in range(5):
+        assert "complete" in client.call(f"{NAME}.Resync")
+    assert reads() >= before + 5
+    held = agent.enter("unshare", "--net", "sh", "-c", "echo $$; exec cat")
+    for _ in range(3):
+        client.call(f"{NAME}.Resync")
+        with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            found = f"process {int(process.stdout.readline())}"
+            client.call(f"{NAME}.Resync")
+            assert any(found in netns["found"] for netns in client.call(f"{NAME}.ListNamespaces")["namespaces"]), found
+            process.stdin.close()
+
+
 # ---- the commands ----
 
 def test_resync(agent, fits):
