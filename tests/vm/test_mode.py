@@ -123,8 +123,8 @@ def test_it_outlives_the_agent_and_the_tunnel(world):
         topology.run("ip", "-n", server.netns, "-batch", "-", text_in="\n".join([
             f"link add tun0 type ipip remote {server.remote} local {server.underlay}",
             f"address add {server.inner}/32 dev tun0", "link set tun0 up", "route add default dev tun0"]) + "\n")
-        topology.wait_for(lambda: agent.live_entries() and tunnel_of(world) == ("tunnel", "override"), "the tunnel is back")
-        assert way(world) == "tunnel"
+        agent.resync()
+        assert tunnel_of(world) == ("tunnel", "override") and way(world) == "tunnel"
         # Taken back by another reload than one that it was to end with.
         assert ctl("reload")[0] == 0 and tunnel_of(world)[0] == "tunnel"
         assert ctl("mode", server.netns, "tun0", "tunnel", "--until-reload")[0] == 0
@@ -133,40 +133,54 @@ def test_it_outlives_the_agent_and_the_tunnel(world):
 
 @contextlib.contextmanager
 def told_to_people():
-    """The lines of `events`; all that are told meanwhile, once it is left."""
-    lines = []
+    """What `events` tells from now on, a line at a time: it prints none any more that it was told before its end."""
     with subprocess.Popen([agent.CTL, "events"], stdout=subprocess.PIPE, text=True) as process:
         assert re.fullmatch(r"\S+Z resync begin\n", process.stdout.readline())
         try:
-            yield lines
+            yield process.stdout
         finally:
             process.send_signal(signal.SIGINT)
-            lines += process.stdout.read().splitlines()
+            process.stdout.read()
     assert process.returncode == 0
+
+
+@contextlib.contextmanager
+def at_once(running):
+    """The agent sees what takes several steps when it is done, and nothing of the way there."""
+    running.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        running.process.send_signal(signal.SIGCONT)
 
 
 def test_events_for_people(world, running):
     """The same events in the same order as the monitor has, and of each kind what one has to know."""
     server, wan = world.servers[2], agent.status()["interfaces"][0]
-    with varlink.Client(SOCKET) as client, told_to_people() as lines:
+    agent.resync()
+    with varlink.Client(SOCKET) as client, told_to_people() as told:
         client.monitor()
         assert client.event()["reason"] == "begin"
         assert ctl("mode", server.netns, "tun0", "tunnel")[0] == 0
         events = client.until("row-changed")
         assert ctl("mode", server.netns, "tun0", "default")[0] == 0
         events += client.until("row-changed")
-        topology.run("ip", "netns", "add", "passing")
+        with at_once(running):
+            topology.run("ip", "netns", "add", "passing")
         topology.run("ip", "-n", "passing", "link", "add", "tun8", "type", "ipip", "remote", "198.18.99.1", "local", "10.9.9.9")
         events += client.until("row-added")
         topology.run("ip", "-n", "passing", "address", "add", f"{world.servers[1].public}/32", "dev", "tun8")
         events += client.until("conflict")
         topology.run("ip", "netns", "delete", "passing")
         events += client.until("namespace-removed")
+        # Its file goes before it, and the agent may see that.
+        gone = events[-1]["namespace"]["label"]
         assert ctl("detach")[0] == 0
         events += client.until("interface-left")
         assert ctl("attach")[0] == 0
         events += client.until("interface-attached")
-    assert [line.split()[:2] for line in lines[:len(events)]] == [[event["time"], event["type"]] for event in events]
+        lines = [told.readline().rstrip("\n") for _ in events]
+    assert [line.split()[:2] for line in lines] == [[event["time"], event["type"]] for event in events]
     said = [line.split(" ", 1)[1] for line in lines]
     for wanted in (f"tunnel-changed g2 tun0 remote {server.remote}: mapped, tunnel (mode, mode_source)",
                    f"row-changed remote {server.remote}: {server.public}, tunnel (mode)",
@@ -175,7 +189,7 @@ def test_events_for_people(world, running):
                    "row-added remote 198.18.99.1: 198.18.99.1, direct",
                    "conflict passing tun8 remote 198.18.99.1: conflict, direct, address-claimed, rival g1 tun0",
                    "row-removed remote 198.18.99.1: shared, direct",
-                   "namespace-removed passing: owner host",
+                   f"namespace-removed {gone}: owner host",
                    f"interface-left {wan['name']}: {wan['attachment']}",
                    f"interface-attached {wan['name']}: {wan['attachment']}"):
         assert wanted in said, "\n".join([wanted, *said])
