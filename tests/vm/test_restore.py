@@ -16,6 +16,7 @@ from kernel import has_tcx
 FOREIGN = os.path.join(agent.BUILD_DIR, "tests/vm/foreign.bpf.o")
 OURS = ("prio", "7", "handle", "0x69706970")
 WITHIN = 3.0  # a second, on a machine that emulates and is busy besides
+TRIES = 5  # it may stand still for longer at any instant, but hardly each time
 
 
 def only(applies):
@@ -70,37 +71,42 @@ def goes_direct(world, stream):
     return world.counters()["host_ipip"] == before["host_ipip"]
 
 
-def wait_restored(world, stream, before, start):
-    topology.wait_for(lambda: interface()["restored"] == before + 1, "told in the status", WITHIN)
-    assert time.monotonic() - start < WITHIN
-    assert (interface()["error"], agent.status()["agent"]["state"]) == (None, "ok")
-    topology.wait_for(lambda: goes_direct(world, stream), "direct again", WITHIN)
-    with open("/tmp/agent.log", encoding="utf-8") as log:
-        assert log.read().count("eth0: somebody took the program off: attached again") == before + 1
-
-
-def take_off(world, stream, *command):
+def take_off_once(world, stream, command):
+    """Returns the seconds until it is told that it is back."""
     assert goes_direct(world, stream)
     before, start = interface()["restored"], time.monotonic()
     topology.run(*command)
-    wait_restored(world, stream, before, start)
+    topology.wait_for(lambda: interface()["restored"] == before + 1, "told in the status")
+    seconds = time.monotonic() - start
+    assert (interface()["error"], agent.status()["agent"]["state"]) == (None, "ok")
+    topology.wait_for(lambda: goes_direct(world, stream), "direct again")
+    with open("/tmp/agent.log", encoding="utf-8") as log:
+        assert log.read().count("eth0: somebody took the program off: attached again") == before + 1
+    return seconds
+
+
+def take_off(world, stream, make_command):
+    times = []
+    while not times or (min(times) >= WITHIN and len(times) < TRIES):
+        times.append(take_off_once(world, stream, make_command()))
+    assert min(times) < WITHIN, times
 
 
 @only_clsact
 def test_the_qdisc_is_deleted(world, stream):
     """The kernel stops the device for that, and again for the new one: packets of everybody are lost."""
     stream.qdisc_changes = True
-    take_off(world, stream, "tc", "qdisc", "del", "dev", "eth0", "clsact")
+    take_off(world, stream, lambda: ["tc", "qdisc", "del", "dev", "eth0", "clsact"])
 
 
 @only_clsact
 def test_the_filter_is_deleted(world, stream):
-    take_off(world, stream, "tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+    take_off(world, stream, lambda: ["tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf"])
 
 
 @only_clsact
 def test_all_filters_are_deleted(world, stream):
-    take_off(world, stream, "tc", "filter", "del", "dev", "eth0", "egress")
+    take_off(world, stream, lambda: ["tc", "filter", "del", "dev", "eth0", "egress"])
 
 
 @only_clsact
@@ -109,7 +115,7 @@ def test_the_filter_is_replaced(world, stream):
     before = interface()["restored"]
     topology.run("tc", "filter", "replace", "dev", "eth0", "egress", *OURS, "bpf", "direct-action",
                  "obj", FOREIGN, "sec", "tc")
-    topology.wait_for(lambda: interface()["error"], "told in the status", WITHIN)
+    topology.wait_for(lambda: interface()["error"], "told in the status")
     assert "somebody else" in interface()["error"]
     assert (interface()["attachment"], agent.status()["agent"]["state"]) == ("none", "degraded")
     theirs = topology.run("tc", "filter", "show", "dev", "eth0", "egress")
@@ -118,8 +124,8 @@ def test_the_filter_is_replaced(world, stream):
     topology.wait_for(lambda: len(stream.received) >= had + 20, "the tunnel carries the replies")
     assert topology.run("tc", "filter", "show", "dev", "eth0", "egress") == theirs
     topology.run("tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
-    topology.wait_for(lambda: interface()["attachment"] == "clsact", "attached again", WITHIN)
-    topology.wait_for(lambda: goes_direct(world, stream), "direct again", WITHIN)
+    topology.wait_for(lambda: interface()["attachment"] == "clsact", "attached again")
+    topology.wait_for(lambda: goes_direct(world, stream), "direct again")
     assert interface()["restored"] == before, "it was not there to be restored"
 
 
@@ -127,7 +133,7 @@ def test_the_filter_is_replaced(world, stream):
 def test_others_filters_survive_it(world, stream):
     topology.run("tc", "filter", "add", "dev", "eth0", "egress", "prio", "3", "handle", "1", "bpf",
                  "direct-action", "obj", FOREIGN, "sec", "tc")
-    take_off(world, stream, "tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+    take_off(world, stream, lambda: ["tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf"])
     assert "pref 3 " in topology.run("tc", "filter", "show", "dev", "eth0", "egress")
     topology.run("tc", "filter", "del", "dev", "eth0", "egress", "prio", "3")
 
@@ -138,15 +144,18 @@ def link_pin():
 
 @only_tcx
 def test_the_link_is_detached(world, stream):
-    link = json.loads(topology.run("bpftool", "-j", "link", "show", "pinned", link_pin()))
-    take_off(world, stream, "bpftool", "link", "detach", "id", str(link["id"]))
+    def detach():
+        link = json.loads(topology.run("bpftool", "-j", "link", "show", "pinned", link_pin()))
+        return ["bpftool", "link", "detach", "id", str(link["id"])]
+
+    take_off(world, stream, detach)
 
 
 @only_tcx
 def test_the_pin_is_removed(world, stream):
     """With its last reference the link goes."""
     pin = link_pin()
-    take_off(world, stream, "rm", pin)
+    take_off(world, stream, lambda: ["rm", pin])
     assert os.path.exists(pin)
 
 
