@@ -235,31 +235,74 @@ def test_rules_name_reasons_that_exist():
     assert named and {word for text in named for word in text.split("|")} <= reasons
 
 
-def test_alerts_fire(promtool, tmp_path):
-    """As Prometheus evaluates them, on series with the real labels."""
-    row = 'remote="203.0.113.10",inner_source="",netns="game1",ifname="tun0",instance="host"'
-    series = {
-        "IpipdirectAgentDown": ['ipipdirect_agent_up{instance="host"}', "0x60"],
-        "IpipdirectNotAttached": ['ipipdirect_interface_attached{instance="host",interface="wan"}', "0x60"],
-        "IpipdirectPacketsDropped": [f"ipipdirect_dropped_packets_total{{{row}}}", "0x29 5x30"],
-        "IpipdirectMostlyKept": [f'ipipdirect_kept_packets_total{{{row},reason="no-next-hop"}}', "0+6000x60"],
-    }
-    inputs = [{"series": name, "values": values} for name, values in series.values()]
-    inputs.append({"series": f"ipipdirect_direct_packets_total{{{row}}}", "values": "0+60x60"})
-    labels = {
-        "IpipdirectAgentDown": {"severity": "warning", "instance": "host"},
-        "IpipdirectNotAttached": {"severity": "critical", "instance": "host", "interface": "wan"},
-        "IpipdirectPacketsDropped": {"severity": "critical", "instance": "host", "remote": "203.0.113.10",
-                                     "netns": "game1", "ifname": "tun0"},
-        "IpipdirectMostlyKept": {"severity": "warning", "instance": "host", "remote": "203.0.113.10",
-                                 "netns": "game1", "ifname": "tun0"},
-    }
-    tests = [{"interval": "1m", "input_series": inputs, "alert_rule_test": [
-        {"eval_time": "40m", "alertname": name, "exp_alerts": [{"exp_labels": labels[name]}]} for name in series]}]
+ROW = 'remote="203.0.113.10",inner_source="",netns="game1",ifname="tun0",instance="host"'
+KEPT = f'ipipdirect_kept_packets_total{{{ROW},reason="%s"}}'
+# An hour of a host where all is well, a value a minute, in promtool's notation. time() starts at 0 there.
+HEALTHY = {
+    'ipipdirect_agent_up{instance="host"}': "1x60",
+    'ipipdirect_last_sync_timestamp_seconds{instance="host"}': "0+60x60",
+    'ipipdirect_agent_degraded{instance="host"}': "0x60",
+    'ipipdirect_interface_attached{instance="host",interface="wan"}': "1x60",
+    'ipipdirect_map_rows{instance="host",map="remotes"}': "800x60",
+    'ipipdirect_map_capacity_rows{instance="host",map="remotes"}': "1000x60",
+    'ipipdirect_tunnels{instance="host",state="conflict"}': "0x60",
+    'ipipdirect_tunnels{instance="host",state="active"}': "800x60",
+    'ipipdirect_namespaces_unread{instance="host"}': "0x60",
+    f"ipipdirect_dropped_packets_total{{{ROW}}}": "5x60",
+    KEPT % "no-next-hop": "0+60x60",
+    KEPT % "mode-tunnel": "0+6000x60",  # as somebody wanted it
+    f"ipipdirect_direct_packets_total{{{ROW}}}": "0+600x60",
+    'ipipdirect_unmapped_packets_total{instance="host",reason="no-program"}': "7x60",
+    'ipipdirect_unmapped_packets_total{instance="host",reason="no-entry"}': "0+600x60",
+}
+OF_ROW = {"remote": "203.0.113.10", "netns": "game1", "ifname": "tun0"}
+# For each alert: the series that goes wrong, how, and the labels that the alert has beside the instance.
+WRONG = {
+    "AgentDown": ('ipipdirect_agent_up{instance="host"}', "0x60", "warning", {}),
+    "AgentStale": ('ipipdirect_last_sync_timestamp_seconds{instance="host"}', "0+60x20 1200x40", "warning", {}),
+    "Degraded": ('ipipdirect_agent_degraded{instance="host"}', "1x60", "warning", {}),
+    "NotAttached": ('ipipdirect_interface_attached{instance="host",interface="wan"}', "0x60", "critical",
+                    {"interface": "wan"}),
+    "MapNearlyFull": ('ipipdirect_map_rows{instance="host",map="remotes"}', "801x60", "warning", {"map": "remotes"}),
+    "Conflicts": ('ipipdirect_tunnels{instance="host",state="conflict"}', "1x60", "warning", {"state": "conflict"}),
+    "NamespacesUnread": ('ipipdirect_namespaces_unread{instance="host"}', "1x60", "warning", {}),
+    "PacketsDropped": (f"ipipdirect_dropped_packets_total{{{ROW}}}", "0x29 5x30", "critical", OF_ROW),
+    "MostlyKept": (KEPT % "no-next-hop", "0+6000x60", "warning", OF_ROW),
+    "ProgramIncomplete": ('ipipdirect_unmapped_packets_total{instance="host",reason="no-program"}', "0x29 1x30",
+                          "critical", {"reason": "no-program"}),
+}
+
+
+def test_alerts_are_tried_on_series_as_they_are_exported(counted):
+    real = {(sample.name, frozenset(sample.labels))
+            for family in families(metrics(counted)).values() for sample in family.samples}
+    tried = {(series[:series.index("{")], frozenset(re.findall(r'(\w+)="', series)) - {"instance"}) for series in HEALTHY}
+    assert tried <= real, tried - real
+
+
+def expected_alert(name, wrong):
+    if name != wrong:
+        return []
+    _, _, severity, labels = WRONG[name]
+    return [{"exp_labels": {"severity": severity, "instance": "host", **labels}}]
+
+
+@pytest.mark.parametrize("wrong", [None, *WRONG])
+def test_alerts(promtool, tmp_path, wrong):
+    """As Prometheus evaluates them, on series with the real labels: each for its own trouble, and for no other."""
+    rules = RULES.read_text(encoding="utf-8")
+    assert re.findall(r"- alert: Ipipdirect(\w+)", rules) == list(WRONG), "one that is never seen to fire"
+    series = dict(HEALTHY)
+    if wrong:
+        name, values, *_ = WRONG[wrong]
+        assert name in series
+        series[name] = values
+    tests = [{"interval": "1m", "input_series": [{"series": k, "values": v} for k, v in series.items()],
+              "alert_rule_test": [{"eval_time": "40m", "alertname": f"Ipipdirect{name}",
+                                   "exp_alerts": expected_alert(name, wrong)} for name in WRONG]}]
     path = tmp_path / "test.yml"  # JSON is YAML
-    rules = tmp_path / "rules.yml"  # without annotations, which would have to be spelt out here again
-    rules.write_text(re.sub(r"(?m)^ +annotations:\n(?: {10}.*\n?)+", "", RULES.read_text(encoding="utf-8")),
-                     encoding="utf-8")
-    path.write_text(json.dumps({"rule_files": [os.fspath(rules)], "tests": tests}), encoding="utf-8")
+    bare = tmp_path / "rules.yml"  # without annotations, which would have to be spelt out here again
+    bare.write_text(re.sub(r"(?m)^ +annotations:\n(?: {10}.*\n?)+", "", rules), encoding="utf-8")
+    path.write_text(json.dumps({"rule_files": [os.fspath(bare)], "tests": tests}), encoding="utf-8")
     done = promtool("test", "rules", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
