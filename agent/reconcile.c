@@ -575,6 +575,7 @@ static struct status view(const struct reconciler *reconciler)
 		.started_at = reconciler->started_at,
 		.synced_at = reconciler->synced_at,
 		.passes = reconciler->passes,
+		.resync_interval_s = reconciler->config->resync_interval_s,
 		.pass_error = reconciler->pass_error,
 		.unread = reconciler->unread,
 		.route_reads = reconciler->interfaces.route_reads,

@@ -11,8 +11,6 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
-#define RESYNC_INTERVAL_DEFAULT_S 30
-#define RESYNC_INTERVAL_MAX_S 86400
 #define MAX_ENTRIES_MIN 16
 #define MAX_ENTRIES_MAX 1048576
 
@@ -93,7 +91,7 @@ void config_init(struct config *ret)
 		.limits = { CONFIG_NETNS_DEFAULT, CONFIG_TUNNELS_DEFAULT,
 			CONFIG_ADDRESSES_DEFAULT },
 		.max_entries = MAPS_REMOTES_MAX_DEFAULT,
-		.resync_interval_s = RESYNC_INTERVAL_DEFAULT_S,
+		.resync_interval_s = CONFIG_RESYNC_INTERVAL_DEFAULT_S,
 	};
 }
 
@@ -727,7 +725,7 @@ static const struct key config_keys[] = {
 	{ "offload_guard", take_offload_guard, FIELD(offload_guard), 0, 0 },
 	{ "$schema", take_comment, 0, 0, 0 },
 	{ "max_entries", take_number, FIELD(max_entries), MAX_ENTRIES_MIN, MAX_ENTRIES_MAX },
-	{ "resync_interval", take_number, FIELD(resync_interval_s), 1, RESYNC_INTERVAL_MAX_S },
+	{ "resync_interval", take_number, FIELD(resync_interval_s), 1, CONFIG_RESYNC_INTERVAL_MAX_S },
 	{ 0 },
 };
 

@@ -25,6 +25,9 @@
 #define CONFIG_TUNNELS_DEFAULT 256
 #define CONFIG_ADDRESSES_DEFAULT 1024
 
+#define CONFIG_RESYNC_INTERVAL_DEFAULT_S 30
+#define CONFIG_RESYNC_INTERVAL_MAX_S 86400
+
 #define CONFIG_NO_RULE SIZE_MAX
 
 /* How the game server IP of a tunnel is chosen. */

@@ -396,12 +396,14 @@ static json_t *make_agent(const struct status *status)
 	json_t *problems = make_problems(status);
 	bool degraded = problems && json_array_size(problems) > 0;
 
-	return json_pack("{s:s, s:i, s:o, s:o, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
+	return json_pack(
+		"{s:s, s:i, s:o, s:o, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o}",
 		"version", IPIPDIRECT_VERSION, "pid", status->pid, "started_at",
 		json_time(status->started_at), "synced_at", json_time(status->synced_at), "passes",
-		(json_int_t)status->passes, "route_reads", (json_int_t)status->route_reads, "state",
-		degraded ? "degraded" : "ok", "problems", problems, "config",
-		json_text_or_null(status->config_path), "config_loaded_at",
+		(json_int_t)status->passes, "resync_interval",
+		(json_int_t)status->resync_interval_s, "route_reads",
+		(json_int_t)status->route_reads, "state", degraded ? "degraded" : "ok", "problems",
+		problems, "config", json_text_or_null(status->config_path), "config_loaded_at",
 		json_time(status->config_loaded_at), "config_error",
 		status->config_error
 			? status_config_error(status->config_file, status->config_error)

@@ -42,6 +42,7 @@ struct status {
 	time_t started_at; /* seconds since the epoch */
 	time_t synced_at;  /* 0: no pass was complete yet */
 	uint64_t passes;
+	uint32_t resync_interval_s;
 	int pass_error;      /* 0, or why the last pass could not do all */
 	unsigned int unread; /* passes since everything was read */
 	uint64_t route_reads;

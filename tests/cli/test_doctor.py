@@ -119,8 +119,7 @@ def test_a_stale_status(still, fits):
     change(still, agent={"synced_at": old})
     result, text, _remedy = only(examine(still, fits, exit_status=4), "status")
     assert result == "warn" and "everything read 1h0m ago" in text and "every 30s" in text
-    still.write("/run/config.json", '{"resync_interval": 3000}')
-    change(still, agent={"config": "/run/config.json"})
+    change(still, agent={"resync_interval": 3000})
     assert only(examine(still, fits), "status")[0] == "ok"
     still.do("touch", "-d", "1 day ago", "/run/ipipdirect/status.json")
     assert "written 1d0h ago" in only(examine(still, fits, exit_status=4), "status")[1]

@@ -36,22 +36,14 @@ static struct fact read_number(const char *path)
 	return fact;
 }
 
-/* The interval that the agent's configuration asks for, or the usual one. */
+/* Seconds between two passes of the agent; the usual where its status does not say. */
 static uint32_t read_interval(const json_t *document)
 {
-	const char *path = json_text(json_object_get(document, "agent"), "config");
-	json_auto_t *file = NULL;
-	struct config config;
-	uint32_t interval;
-	json_int_t said;
+	json_int_t said = json_number(json_object_get(document, "agent"), "resync_interval");
 
-	config_init(&config);
-	interval = config.resync_interval_s;
-	config_done(&config);
-	if (path[0])
-		file = json_load_file(path, 0, NULL);
-	said = json_number(file, "resync_interval");
-	return said > 0 && said <= 86400 ? (uint32_t)said : interval;
+	if (said > 0 && said <= CONFIG_RESYNC_INTERVAL_MAX_S)
+		return (uint32_t)said;
+	return CONFIG_RESYNC_INTERVAL_DEFAULT_S;
 }
 
 /* Whether the interface indices of the document mean something here. */
