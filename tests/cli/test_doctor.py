@@ -393,3 +393,32 @@ def test_hostile_names_do_nothing(still, status):
     change(still, tunnels=[tunnel(status, "\033]0;evil\a", ifname="\u202e\n", state="conflict")])
     done = still.ctl("doctor")
     assert re.fullmatch(r"[\x20-\x7e\n]*", done.stdout) and r"\x1b]0;evil\x07" in done.stdout
+
+
+@pytest.mark.parametrize("netns, ifname", [
+    ("game1", "tun0"), ("a b", "t;reboot"), ("$(reboot)", "`id`"), ("it's", r"back\slash"), ("\033[31m\n", "\u202e"), ("", "*"),
+], ids=repr)
+def test_a_remedy_can_be_pasted(still, fits, status, netns, ifname):
+    """Whatever the names are, a shell makes of it the words that were meant, and nothing else."""
+    change(still, tunnels=[tunnel(status, netns, ifname=ifname, state="conflict")])
+    remedy = only(examine(still, fits, exit_status=4), "conflicts")[2]
+    words = still.do("bash", "-c", f"printf '%s\\0' {remedy}").split("\0")[:-1]
+    assert words == ["ipipdirectctl", "explain", netns, ifname]
+    if re.fullmatch(r"\w+", netns):
+        assert remedy == f"ipipdirectctl explain {netns} {ifname}"
+
+
+@pytest.mark.parametrize("reason, text, remedy", [
+    ("encapsulation", "use FOU or GUE", "plain IPIP"),
+    ("external", "in external mode", "fixed remote"),
+    ("no-remote", "have no fixed remote", "ip tunnel change"),
+    ("not-ipip", "carry MPLS", "mode ipip"),
+])
+def test_tunnels_of_another_kind(still, fits, status, reason, text, remedy):
+    """They are noted, and no reason to call anybody."""
+    of_this_kind = tunnel(status, "game1", state="skipped", reason=reason)
+    change(still, tunnels=[of_this_kind])
+    result, said, advice = only(examine(still, fits), "tunnel-kinds")
+    assert result == "note" and said.startswith("1 tunnel cannot be served") and text in said and remedy in advice
+    change(still, tunnels=[of_this_kind, {**of_this_kind, "ifname": "tun9"}])
+    assert only(examine(still, fits), "tunnel-kinds")[1].startswith("2 tunnels cannot be served")

@@ -166,9 +166,9 @@ void advice_ip(const json_t *document, const char *label, char ret[static ADVICE
 	if (find_place(found, "the agent's own"))
 		(void)snprintf(ret, ADVICE_IP_MAX, "ip");
 	else if ((place = find_place(found, "file /run/netns/")) && !strchr(place, '/'))
-		(void)snprintf(ret, ADVICE_IP_MAX, "ip -n %s", place);
+		(void)snprintf(ret, ADVICE_IP_MAX, "ip -n %s", SHELL_WORD(place));
 	else if ((place = find_place(found, "file ")))
-		(void)snprintf(ret, ADVICE_IP_MAX, "nsenter --net=%s ip", place);
+		(void)snprintf(ret, ADVICE_IP_MAX, "nsenter --net=%s ip", SHELL_WORD(place));
 	else if ((place = find_place(found, "process ")))
 		(void)snprintf(ret, ADVICE_IP_MAX, "nsenter --net=/proc/%s/ns/net ip", place);
 	else /* only the kernel knows it: whoever made it has a way in */

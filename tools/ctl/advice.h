@@ -3,11 +3,11 @@
 /* What a person should know of a word in the status: what it means, and what to do. Pure. */
 
 #include <jansson.h>
-#include <limits.h>
 #include <stdbool.h>
 
 #include "schema/maps.h"
 #include "tools/ctl/finding.h"
+#include "tools/ctl/output.h"
 
 struct advice {
 	const char *meaning; /* a clause: "the kernel knows no next hop for the client" */
@@ -31,7 +31,7 @@ const char *advice_next_hop(const char *next_hop);
 void advise_forwarding(
 	struct findings *findings, const char *interface, bool is_on, bool has_shortcut);
 
-#define ADVICE_IP_MAX (PATH_MAX + 32)
+#define ADVICE_IP_MAX (SHELL_WORD_MAX + 32)
 
 /*
  * The beginning of a command line by which ip(8) works in a namespace of the document: "ip -n NAME" needs a file

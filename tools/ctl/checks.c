@@ -263,7 +263,7 @@ static void check_namespaces(const struct facts *facts, struct findings *finding
 	findings_add(findings, "namespaces", RESULT_WARN,
 		"%zu of %zu could not be read, the first is %s: what was read before holds", n,
 		json_array_size(namespaces), first);
-	findings_remedy(findings, "'ipipdirectctl explain %s' says why", first);
+	findings_remedy(findings, "'ipipdirectctl explain %s' says why", SHELL_WORD(first));
 }
 
 /* ---- the tunnels */
@@ -300,8 +300,8 @@ static void check_conflicts(const struct facts *facts, struct findings *findings
 		"%zu tunnel%s in conflict, the first is %s %s: %s", n, n == 1 ? "" : "s",
 		json_text(first, "netns"), json_text(first, "ifname"),
 		json_text(first, "reason_text"));
-	findings_remedy(findings, "ipipdirectctl explain %s %s", json_text(first, "netns"),
-		json_text(first, "ifname"));
+	findings_remedy(findings, "ipipdirectctl explain %s %s",
+		SHELL_WORD(json_text(first, "netns")), SHELL_WORD(json_text(first, "ifname")));
 }
 
 /* Tunnels that direct return can never serve as they are. */
@@ -666,7 +666,8 @@ static void check_offload_of(const struct facts *facts, const struct fact_interf
 			"%s: " OFFLOAD_FEATURE
 			" is on: the device may cut stripped packets wrongly",
 			interface->name);
-		findings_remedy(findings, "ethtool -K %s " OFFLOAD_FEATURE " off", interface->name);
+		findings_remedy(findings, "ethtool -K %s " OFFLOAD_FEATURE " off",
+			SHELL_WORD(interface->name));
 	} else if (is_marked_driver(interface->driver)) {
 		findings_add(findings, "offloads", RESULT_WARN,
 			"%s: driver %s may send wrong checksums of UDP", interface->name,
@@ -738,7 +739,7 @@ static void check_mtu(const struct facts *facts, struct findings *findings)
 			json_text(first, "netns"), json_text(first, "ifname"), first_mtu);
 		advice_ip(document_of(facts), json_text(first, "netns"), ip);
 		findings_remedy(findings, "%s link set %s mtu %" PRId64, ip,
-			json_text(first, "ifname"), room);
+			SHELL_WORD(json_text(first, "ifname")), room);
 	} else if (n_unknown > 0) {
 		findings_add(findings, "mtu", RESULT_UNKNOWN,
 			"that of %zu of %zu tunnels is not known", n_unknown, facts->n_tunnels);
@@ -834,7 +835,7 @@ static void remedy_nat(const json_t *rule, struct findings *findings)
 			continue;
 		findings_remedy(findings,
 			"leave out tunnel packets: 'iptables -t %s -I %s -p 4 -j RETURN'",
-			json_text(rule, "table"), json_text(rule, "chain"));
+			SHELL_WORD(json_text(rule, "table")), SHELL_WORD(json_text(rule, "chain")));
 		return;
 	}
 	findings_remedy(findings, "leave out tunnel packets: 'ip protocol 4 return' before them");

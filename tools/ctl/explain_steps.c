@@ -81,7 +81,7 @@ static void step_device(struct inquiry *inquiry)
 	if (up)
 		return;
 	advice_ip(document_of(inquiry), netns, ip);
-	findings_remedy(&inquiry->steps, "%s link set %s up", ip, ifname);
+	findings_remedy(&inquiry->steps, "%s link set %s up", ip, SHELL_WORD(ifname));
 }
 
 /* Whether it can be served at all. */
@@ -181,7 +181,8 @@ static void step_mode(struct inquiry *inquiry)
 			: "everything is left to the tunnel");
 	if (by_hand)
 		findings_remedy(&inquiry->steps, "ipipdirectctl mode %s %s default",
-			json_text(tunnel, "netns"), json_text(tunnel, "ifname"));
+			SHELL_WORD(json_text(tunnel, "netns")),
+			SHELL_WORD(json_text(tunnel, "ifname")));
 	else
 		findings_remedy(
 			&inquiry->steps, "set mode direct for it in the configuration, and reload");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,26 +15,68 @@
 
 #define COMPLAINT_INDENT 2
 
-char *text_escape(const char *text)
+static char *put_hex(char *out, unsigned char c)
 {
 	static const char digits[] = "0123456789abcdef";
+
+	*out++ = '\\';
+	*out++ = 'x';
+	*out++ = digits[c >> 4];
+	*out++ = digits[c & 15];
+	return out;
+}
+
+static char *put_visible(char *out, unsigned char c)
+{
+	if (c < 0x20 || c >= 0x7f)
+		return put_hex(out, c);
+	*out++ = (char)c;
+	return out;
+}
+
+char *text_escape(const char *text)
+{
 	char *escaped = malloc(4 * strlen(text) + 1);
 	char *out = escaped;
 
 	if (!escaped)
 		return NULL;
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-		if (*p >= 0x20 && *p < 0x7f) {
-			*out++ = (char)*p;
-			continue;
-		}
-		*out++ = '\\';
-		*out++ = 'x';
-		*out++ = digits[*p >> 4];
-		*out++ = digits[*p & 15];
-	}
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+		out = put_visible(out, *p);
 	*out = '\0';
 	return escaped;
+}
+
+/* Whether each character stands for itself, wherever in a command line. */
+static bool is_plain_word(const char *name)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				    "_./:@%+,=-";
+	size_t n = strspn(name, plain);
+
+	return n > 0 && n < PATH_MAX && name[n] == '\0';
+}
+
+const char *shell_word(const char *name, char buf[static SHELL_WORD_MAX])
+{
+	char *out = buf;
+
+	if (is_plain_word(name)) {
+		return memcpy(buf, name, strlen(name) + 1);
+	}
+	*out++ = '$';
+	*out++ = '\'';
+	for (size_t i = 0; i < PATH_MAX && name[i]; i++) {
+		unsigned char c = (unsigned char)name[i];
+
+		if (c == '\'' || c == '\\')
+			out = put_hex(out, c);
+		else
+			out = put_visible(out, c);
+	}
+	*out++ = '\'';
+	*out = '\0';
+	return buf;
 }
 
 char *text_format(const char *format, va_list ap)

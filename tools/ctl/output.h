@@ -2,6 +2,7 @@
 #pragma once
 /* Text for people: escaped, aligned, as wide as the terminal. */
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,6 +43,17 @@ const char *colour_end(void);
 
 /* Columns of the reader: $COLUMNS, else the terminal's; 0, no limit, when stdout is neither. */
 unsigned int output_width(void);
+
+#define SHELL_WORD_MAX (4 * PATH_MAX + 4)
+
+/*
+ * A name as one word of a command line that somebody may paste into a shell: as it is, or, with characters
+ * that mean something there or cannot be seen, as $'...' (bash(1), QUOTING; also ksh and zsh). Names of
+ * interfaces and namespaces are bytes that others choose. One that is longer than a path is cut. Returns `buf`.
+ */
+const char *shell_word(const char *name, char buf[static SHELL_WORD_MAX]);
+
+#define SHELL_WORD(name) shell_word((name), (char[SHELL_WORD_MAX]){ 0 })
 
 #define HUMAN_MAX 32
 
