@@ -98,9 +98,14 @@ def test_of_a_killed_agent(sandbox, fits):
     assert sandbox.ctl_json("tunnels")[0] == 3
 
 
-def test_after_detach(sandbox):
+def test_after_detach(sandbox, fits):
     sandbox.once()
+    (before,) = fits("status", sandbox.ctl_json("status")[1])["interfaces"]
+    assert before["attachment"] != "none" and before["program_id"] and not before["error"], "it goes on without an agent"
     sandbox.do(CTL, "detach")
+    code, document = sandbox.ctl_json("status")
+    assert code == 3 and fits("status", document)["interfaces"] == [
+        {**before, "attachment": "none", "program_id": None, "next_hop": None, "error": "detached since"}]
     done = sandbox.ctl("status")
     assert done.returncode == 3
     assert "nothing is attached" in done.stdout and "wan: detached since" in done.stdout

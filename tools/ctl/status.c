@@ -94,6 +94,26 @@ static bool merge_live(const struct report *report)
 	return true;
 }
 
+/* The file of an agent that stopped still says how it was then. */
+static void correct_stopped(const struct report *report)
+{
+	json_t *document = report->view.document, *interface;
+	size_t i;
+
+	(void)json_object_set_new(
+		json_object_get(document, "agent"), "state", json_string("stopped"));
+	json_array_foreach(json_object_get(document, "interfaces"), i, interface)
+	{
+		if (strcmp(json_text(interface, "attachment"), "none") == 0 ||
+			attached_now(&report->attached, &report->view, interface) != 0)
+			continue;
+		(void)json_object_set_new(interface, "attachment", json_string("none"));
+		(void)json_object_set_new(interface, "program_id", json_null());
+		(void)json_object_set_new(interface, "next_hop", json_null());
+		(void)json_object_set_new(interface, "error", json_string("detached since"));
+	}
+}
+
 static int print_json(const struct ctl *ctl, const struct report *report)
 {
 	json_t *document = report->view.document;
@@ -104,10 +124,8 @@ static int print_json(const struct ctl *ctl, const struct report *report)
 		json_object_set_new(view, "counters", json_string(live ? "live" : "file")) < 0 ||
 		json_object_set_new(document, "view", view) < 0)
 		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
-	/* The file still says how the agent was. */
 	if (report->view.life == AGENT_STOPPED)
-		(void)json_object_set_new(
-			json_object_get(document, "agent"), "state", json_string("stopped"));
+		correct_stopped(report);
 	return ctl_print_json(ctl, json_incref(document));
 }
 
