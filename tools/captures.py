@@ -194,7 +194,8 @@ def take_all(place):
         def is_busy(screen):
             rows = [line.split("tun0", 1)[1] for line in screen if " tun0 " in line]
             rates = [re.sub(r"\d+(\.\d+){3}", "", row) for row in rows]
-            return len(rates) == len(SERVERS) and all(re.match(r" *[\d.]*[1-9]", rate) for rate in rates)
+            lines = sum(bool(re.search("[\u2581-\u2588]{8}", row)) for row in rows)
+            return lines == len(SERVERS) and all(re.match(r" *[\d.]*[1-9]", rate) for rate in rates)
 
         healthy(taker, is_busy)
         cautious(taker)
