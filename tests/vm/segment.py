@@ -161,7 +161,8 @@ class Replies:
         return self
 
     def more(self, n=20):
-        enough = len(self.stream.received) + n
+        """Replies to questions that were not asked yet: what is under way may have gone another way."""
+        enough = self.stream.sent + 1 + n  # one may be just sent
         topology.wait_for(lambda: len(self.stream.received) >= enough, f"{n} more replies")
 
     def __exit__(self, exception, *_):

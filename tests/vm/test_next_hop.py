@@ -38,13 +38,14 @@ def server(lan):
 
 @contextlib.contextmanager
 def route(line):
-    """Until the agent has read it, packets go where they went before."""
+    """Until the agent has read it, packets go where they went before, and so they do when it is gone again."""
     host(f"route add {line}")
     agent.resync()
     try:
         yield
     finally:
         host(f"route delete {line}")
+        agent.resync()
 
 
 @contextlib.contextmanager
@@ -86,14 +87,20 @@ def test_client_on_link(lan, server):
     assert replies.paths == ["tunnel to gw", "direct to near"]
 
 
+def ask_so_often(times):
+    topology.run("sysctl", "-qw", f"net.ipv4.neigh.eth0.mcast_solicit={times}")
+
+
 @contextlib.contextmanager
 def keeps_silent(lan, netns):
-    """Does not answer when the host asks for its address."""
+    """Does not answer when the host asks for its address, which it does for longer than looking at it may take."""
     lan.outside.nft(netns, "table arp apart { chain in { type filter hook input priority 0; "
                            f"arp saddr ip {topology.HOST} drop; }}; }}")
+    ask_so_often(10)
     try:
         yield
     finally:
+        ask_so_often(3)
         lan.outside.nft(netns, "delete table arp apart")
 
 
@@ -106,7 +113,7 @@ def test_client_on_link_that_does_not_answer_for_itself(lan, server):
         ask(segment.NEAR)
         assert neighbour(segment.NEAR) == ("INCOMPLETE", None)
         replies.more()
-        topology.wait_for(lambda: neighbour(segment.NEAR)[0] == "FAILED", "no answer to ARP")
+        topology.wait_for(lambda: neighbour(segment.NEAR)[0] == "FAILED", "no answer to ARP", 30)
         replies.more()
     assert replies.paths == ["tunnel to gw"]
     assert kept(server) - before == replies.sent
