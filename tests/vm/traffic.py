@@ -53,7 +53,7 @@ class UdpServer(threading.Thread):
 
 def udp_client(world):
     client = world.client_socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(5)
+    client.settimeout(20)
     return client
 
 
@@ -136,7 +136,7 @@ def internet_checksum(data):
     return ~total & 0xffff
 
 
-def ping(world, address, payload=b"ipipdirect" * 5, timeout=5):
+def ping(world, address, payload=b"ipipdirect" * 5, timeout=20):
     """One ICMP echo; returns (source of the reply, seconds)."""
     client = world.client_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     identifier = os.getpid() & 0xffff
