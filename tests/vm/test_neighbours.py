@@ -31,10 +31,18 @@ def net():
     return json.loads(topology.run("bpftool", "-j", "net"))
 
 
+def maps_of(name):
+    return [m["id"] for m in json.loads(topology.run("bpftool", "-j", "map", "show")) if m.get("name", "").startswith(name)]
+
+
+def wait_freed(name):
+    """The kernel frees what nobody uses any more when it comes to it."""
+    topology.wait_for(lambda: not maps_of(name), "the end of its map")
+
+
 def packets_seen(name):
     """The foreign program's counter: its only map has one 64-bit value."""
-    maps = json.loads(topology.run("bpftool", "-j", "map", "show"))
-    (number,) = [m["id"] for m in maps if m.get("name", "").startswith(name)]
+    (number,) = maps_of(name)
     dump = json.loads(topology.run("bpftool", "-j", "map", "dump", "id", str(number)))
     return dump[0]["formatted"]["value"]
 
@@ -44,6 +52,7 @@ def world():
     with topology.World() as made:
         made.add_server(1)
         yield made
+    wait_freed("foreign")
 
 
 def exchange(world):
@@ -113,6 +122,7 @@ def foreign_filter(place):
                  "direct-action", "obj", FOREIGN, "sec", "tc")
     yield
     topology.run("tc", "filter", "del", "dev", "eth0", "egress", "prio", priority)
+    wait_freed("foreign")
 
 
 @contextlib.contextmanager
@@ -124,6 +134,7 @@ def foreign_link(place):
         assert holder.stdout.readline() == "attached\n"
         yield
         holder.stdin.close()
+    wait_freed("foreign")
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
