@@ -237,6 +237,7 @@ def normal(text):
     """What must be the same each time: no times, counters, pids, MAC addresses and widths of columns."""
     text = re.sub(r"\d\d:\d\d:\d\dZ", "TIME", text)
     text = re.sub(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC", text)
+    text = re.sub(r"\b\d+(?:m\d+s|h\d+m|d\d+h)\b", "N", text)  # more than a minute
     text = re.sub(r"(\d+(?:\.\d+){3}(?:/\d+)?)|\d[\d.,:]*(?:-\d[\w.-]*)?(?: ?(?:ms|s|min|h|d|[KMG]iB|B|[kMG]))?\b",
                   lambda found: found[1] or "N", text)
     text = re.sub("[\u2581-\u2588 ]*[\u2581-\u2588][\u2581-\u2588 ]*", " ", text)

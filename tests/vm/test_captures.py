@@ -32,6 +32,12 @@ def test_capture_is_what_is_printed(taken, name):
     assert captures.normal(COMMITTED[name]) == captures.normal(taken[name]), ANEW
 
 
+def test_how_long_it_took_is_no_matter():
+    texts = [f"running, pid 198, version 0.1.0, up {up}, synced {synced} ago"
+             for up, synced in (("9s", "0s"), ("59s", "12s"), ("1m3s", "10m0s"), ("1h59m", "1m0s"), ("2d3h", "1h0m"))]
+    assert len({captures.normal(text) for text in texts}) == 1
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_capture_fits_its_terminal(name):
     columns = int(name.rsplit("-", 1)[1])
