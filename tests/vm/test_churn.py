@@ -61,8 +61,8 @@ def test_changes_reach_the_map(ships, running):
     report("changes", running, **done)
     assert done["timed"] + done["superseded"] == done["changes"]
     assert len(expected) == ships.size
-    # One more while a child writes the status.
-    assert agent.n_fds(running) <= fds + 1 < FDS
+    # One more while a child writes the status, and others while a pass reads: these come and go.
+    topology.wait_for(lambda: agent.n_fds(running) <= fds + 1 < FDS, "no file descriptor is left over", 30)
     topology.wait_for(lambda: agent.status()["map"]["remotes"] == ships.size, "the status says so", 60)
     assert agent.status()["agent"]["pid"] == running
 
@@ -99,11 +99,15 @@ def test_namespaces_that_come_and_go(ships, running):
 def test_idle_is_idle(running):
     """Nothing happens, nobody wakes up: but for the look at a TCX link, which makes no events, once a second."""
     uses_tcx = agent.status()["interfaces"][0]["attachment"] == "tcx"
-    time.sleep(2)
+    topology.wait_for(lambda: agent.quiet_for(2), "what the start brought is over", 20)
+    start = time.monotonic()
     trace = subprocess.Popen(["strace", "-f", "-q", "-e", "trace=epoll_wait,epoll_pwait,epoll_pwait2", "-o", "/tmp/idle",
                               "-p", str(running)])
+    topology.wait_for(lambda: "TracerPid:\t0\n" not in pathlib.Path(f"/proc/{running}/status").read_text(encoding="ascii"),
+                      "strace is attached", 30)
     time.sleep(5)
     trace.terminate()
     trace.wait()
+    seconds = time.monotonic() - start
     wakes = [line for line in pathlib.Path("/tmp/idle").read_text().splitlines() if re.search(r"= [1-9]", line)]
-    assert len(wakes) <= (6 if uses_tcx else 0), wakes
+    assert len(wakes) <= (seconds + 1 if uses_tcx else 0), wakes
