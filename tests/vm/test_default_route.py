@@ -57,9 +57,14 @@ def ifindex(name):
         return file.read().strip()
 
 
+def is_ok():
+    return agent.status()["agent"]["state"] == "ok"
+
+
 def wait_attached(*names):
     """To these, as the status says, and the pins too: nothing is left at another interface."""
-    topology.wait_for(lambda: attached() == list(names), f"attached to {names}, is {attached()}")
+    # A pass in the midst of changes may fail, and is told until the next one.
+    topology.wait_for(lambda: attached() == list(names) and is_ok(), f"attached to {names}, is {attached()}")
     indexes = sorted(ifindex(name) for name in names)
     pinned = sorted(pin.split("_")[1] for pin in os.listdir(agent.PINS)
                     if pin.startswith(("link_", "prog_")))
@@ -69,7 +74,6 @@ def wait_attached(*names):
         net = topology.run("bpftool", "net")
         assert all(f"{name}(" in net for name in names)
         assert net.count("direct") == len(names), net
-    assert agent.status()["agent"]["state"] == "ok", agent.status()["agent"]
 
 
 def leaving_by(device):
