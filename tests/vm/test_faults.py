@@ -134,6 +134,12 @@ def written():
     return 0
 
 
+def is_signalled():
+    """Whether it said that it ends because it was told to."""
+    with open(LOG, encoding="utf-8", errors="replace") as file:
+        return "ending; " in file.read()
+
+
 def check_said():
     with open(LOG, encoding="utf-8", errors="replace") as file:
         text = file.read()
@@ -236,15 +242,20 @@ def kill_traced(process):
 
 
 def end_traced(process):
-    os.kill(tracee(process), signal.SIGTERM)
-    assert process.wait(LIMIT) == 0, f"ended with {process.returncode}"
+    """Whether it ended of that, and not by itself in the same moment."""
+    with contextlib.suppress(OSError, IndexError):
+        os.kill(tracee(process), signal.SIGTERM)
+    if process.wait(LIMIT) == 0:
+        return True
+    assert not is_signalled(), f"ended with {process.returncode}"
+    return False
 
 
 def places_at_start(expected):
     process, ready = start_traced("-s", "200")
     assert ready, log_tail()
     wait_right(expected)
-    end_traced(process)
+    assert end_traced(process), log_tail()
     with open(TRACE, encoding="utf-8", errors="replace") as file:
         text = file.read()
     return injection.places_in(text, injection.after_the_loader(text))
@@ -267,8 +278,7 @@ def start_with(case, expected, report):
     call, number, fault = case
     process, ready = start_traced("-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}")
     try:
-        if ready and is_up(process, expected, report):
-            end_traced(process)
+        if ready and is_up(process, expected, report) and end_traced(process):
             check_said()
             report.count["endured"] += 1
         else:
@@ -408,6 +418,14 @@ class AtWork:
         self.report.count["not reached"] += not was_injected()
         self.recover()
 
+    def outcome(self, before):
+        """Of a fault that lasts, with what was `written` before it; None where the agent says ok, and the map is wrong."""
+        if map_now() == self.expected():
+            return "right all the same"
+        if written() == before or self.has_ended():
+            return "nothing said"
+        return "degraded, as it says" if agent.status()["agent"]["state"] == "degraded" else None
+
     def lasting(self, call, fault):
         """While it lasts the map may be wrong, but not with "ok" above it: unless the agent cannot even say so."""
         self.survive()
@@ -416,13 +434,8 @@ class AtWork:
             before = written()  # what was to be written of the last case may come until now
             self.trigger(self.running, self.change)
             time.sleep(LASTS)
-            if map_now() == self.expected():
-                self.report.count["right all the same"] += 1
-            elif written() == before or self.has_ended():
-                self.report.count["nothing said"] += 1
-            else:
-                assert agent.status()["agent"]["state"] == "degraded", "it says ok, and the map is wrong"
-                self.report.count["degraded, as it says"] += 1
+            outcome = topology.wait_for(lambda: self.outcome(before), "it says ok, and the map is wrong")
+            self.report.count[outcome] += 1
         self.report.count["lasting faults"] += 1
         self.recover()
 
