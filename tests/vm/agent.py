@@ -92,7 +92,18 @@ def detach():
 def resync():
     """Returns after a pass that began after the call: the agent has read what the kernel has now. A pass more
     in the status says less, as the one under way may have read before."""
-    subprocess.run([CTL, "resync"], check=True, stdout=subprocess.DEVNULL)
+    until_complete("resync")
+
+
+def until_complete(command):
+    """Says `resync` or `reload` until the answer is that everything could be read: a namespace that ends is listed
+    until the kernel has come to it, and cannot be read."""
+    def is_complete():
+        status = subprocess.run([CTL, command], check=False, stdout=subprocess.DEVNULL).returncode
+        assert status in (0, 4), f"{command}: exit status {status}"
+        return status == 0
+
+    topology.wait_for(is_complete, f"{command}, complete")
 
 
 def status():

@@ -38,7 +38,7 @@ def reload(config=None):
     """A link in /run/netns rings no bell, so this is also how the agent learns of one."""
     if config is not None:
         write(config)
-    subprocess.run([agent.CTL, "reload"], check=True, stdout=subprocess.DEVNULL)
+    agent.until_complete("reload")
 
 
 def ipip(name, remote, *addresses):
