@@ -103,7 +103,9 @@ def test_addresses_of_others(served):
     one, two = served.servers[1], served.servers[2]
     with tenant(*ipip("one0", "198.18.77.1", one.public), *ipip("two0", "198.18.77.2", two.public),
                 *ipip("gate0", topology.GATEWAY, topology.GATEWAY), *ipip("host0", "198.18.77.3", topology.HOST)):
-        topology.wait_for(lambda: set(reasons(TENANT)) == {"one0", "two0", "gate0", "host0"}, "all are seen")
+        claims = {"one0": "address-claimed", "two0": "address-claimed"}
+        topology.wait_for(lambda: set(reasons(TENANT)) == {"one0", "two0", "gate0", "host0"} and
+                          claims.items() <= reasons(TENANT).items(), "all are seen, with their addresses")
         found = tunnels(TENANT)
         for name, server in ("one0", one), ("two0", two):
             assert (found[name]["state"], found[name]["reason"]) == ("conflict", "address-claimed")
