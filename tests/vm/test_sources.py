@@ -45,7 +45,7 @@ def host():
 
 
 @contextlib.contextmanager
-def following(seconds=60):
+def following(seconds=3600):
     """The agent; by default with so long a time between full passes that only bells count."""
     with agent.Agent("--resync-interval", str(seconds), command=COMMAND) as running:
         with agent.Remotes() as remotes:
@@ -210,14 +210,14 @@ def test_nothing_is_held_alive(tmp_path):
                 running.remotes.wait(remote, (remote, 0))
                 wait_for(lambda: found_as(f"process {process.pid}"), "the process in the status")
                 process.end()
-                wait_for(lambda: not os.path.exists("/sys/class/net/outside"), "the end of the namespace", 5)
+                wait_for(lambda: not os.path.exists("/sys/class/net/outside"), "the end of the namespace")
                 running.remotes.wait(remote, None)
                 wait_for(lambda: not found_as(f"process {process.pid}"), "the process out of the status")
         with container(f"{tmp_path}/bundle", "203.0.113.30") as pid:
             run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link", "add", "inside", "type", "veth", "peer",
                 "name", "outside", "netns", str(os.getpid()))
             running.remotes.wait("203.0.113.30", ("203.0.113.30", 0))
-        wait_for(lambda: not os.path.exists("/sys/class/net/outside"), "the end of the namespace", 5)
+        wait_for(lambda: not os.path.exists("/sys/class/net/outside"), "the end of the namespace")
         running.remotes.wait("203.0.113.30", None)
 
 
@@ -288,7 +288,7 @@ def test_a_namespace_in_the_making():
             # The last of the pauses between looks is half as long.
             wait_for(lambda: agent.quiet_for(1.7), "the end of looking", 20)
             run("unshare", f"--net={path}", "true")
-            wait_for(lambda: found_as(f"file {path}"), "the namespace", 2)
+            wait_for(lambda: found_as(f"file {path}"), "the namespace")
             assert agent.status()["skipped_files"] == []
             unbind(path)
             wait_for(lambda: not found_as(f"file {path}"), "the end of the namespace")
