@@ -65,9 +65,10 @@ class Capture:
             try:
                 self.socket.recv(1)
             except BlockingIOError:
-                return
+                break
             except OSError:  # a packet of which no notes can be made
                 pass
+        self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)  # counts anew: what was not captured is nobody's either
 
     def parse(self, frame):
         gso_size = csum_start = None
