@@ -157,11 +157,17 @@ def ailing(taker, world):
         taker.both("doctor-attention", "doctor", status=4)
     run("ip", "netns", "delete", "copycat")
     run("ip", "-n", "rust", "link", "set", "tun0", "mtu", "1480")
+    topology.wait_for(all_is_well, "all being well again, in the agent's last status too", 30)
 
 
 def all_in_shadow():
     import agent
     return all(row["counters"]["kept"]["shadow"] for row in agent.live_entries() if row["game_server_ip"])
+
+
+def all_is_well():
+    import agent
+    return states() == {name: "mapped" for name, *_ in SERVERS} and agent.status()["agent"]["state"] == "ok"
 
 
 def states():
