@@ -34,8 +34,7 @@ def wait_for(condition, seconds=60):
 
 
 def cpu_ticks(place):
-    pid = place.read_status()["agent"]["pid"]
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+    with open(f"/proc/{place.agent.pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
@@ -44,7 +43,7 @@ class Usage:
     """What the agent has, from outside."""
 
     def __init__(self, place):
-        self.proc = pathlib.Path("/proc", str(place.read_status()["agent"]["pid"]))
+        self.proc = pathlib.Path("/proc", str(place.agent.pid))
 
     def descriptors(self):
         return len(list((self.proc / "fd").iterdir()))

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 """A place where the real agent and the real ipipdirectctl can do what they like.
 
-A mount and a network namespace with an empty bpffs, an empty /run and an interface `wan` with a default
-route. Nothing of it is seen from outside, and all of it is gone when the process that holds it ends.
+A mount, a network and a pid namespace with an empty bpffs, an empty /run and an interface `wan` with a default
+route. Nothing of it is seen from outside, and all of it is gone when the process that holds it ends. Nor is
+anything seen from inside: an agent looks into the namespaces of all processes that it sees, and those of tests
+that run beside it come and go.
 """
 
+import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -14,7 +18,6 @@ import struct
 import subprocess
 import tempfile
 import termios
-import time
 
 BUILD_DIR = os.environ["BUILD_DIR"]
 AGENT = os.path.join(BUILD_DIR, "agent/ipipdirectd")
@@ -71,27 +74,72 @@ def hexed(data):
     return ["hex", *(f"{byte:02x}" for byte in data)]
 
 
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def enter_namespace(path, kind):
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if LIBC.setns(fd, kind):
+            raise OSError(ctypes.get_errno(), f"setns {path}")
+    finally:
+        os.close(fd)
+
+
 class Sandbox:
     def __init__(self):
         self.agent = None
+        self.started = []
         self.holder = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", SETUP],
+            ["unshare", "--mount", "--net", "--propagation", "private", "--pid", "--fork", "--mount-proc", "sh", "-c", SETUP],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
         assert self.holder.stdout.readline() == "ready\n", "the sandbox cannot be made"
 
     def close(self):
-        if self.agent:
-            self.stop_agent(signal.SIGKILL)
+        # The first process of the namespace ends when the last of the others has been waited for.
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait(30)
         self.holder.stdin.close()
         self.holder.wait(30)
         self.holder.stdout.close()
 
+    @contextlib.contextmanager
+    def as_parent(self):
+        """What this thread starts is born in the sandbox, so that at no moment an agent there sees another namespace by it."""
+        place, home = f"/proc/{self.holder.pid}/ns", "/proc/thread-self/ns"
+        outside = os.open(f"{home}/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            enter_namespace(f"{place}/net", CLONE_NEWNET)
+            enter_namespace(f"{place}/pid_for_children", CLONE_NEWPID)
+            yield
+        finally:
+            enter_namespace(f"{home}/pid", CLONE_NEWPID)
+            enter_namespace(f"/proc/self/fd/{outside}", CLONE_NEWNET)
+            os.close(outside)
+
     def enter(self, *command):
-        return ["nsenter", "--target", str(self.holder.pid), "--mount", "--net", "--", *command]
+        return ["nsenter", f"--mount=/proc/{self.holder.pid}/ns/mnt", "--", *command]
+
+    def start(self, *command, env=None, **options):
+        """A process there; its pid is the one that it has outside."""
+        with self.as_parent():
+            process = subprocess.Popen(self.enter(*command), env={**ENVIRONMENT, **(env or {})}, **options)
+        self.started.append(process)
+        return process
 
     def run(self, *command, env=None, **options):
         options = {"capture_output": True, "text": True, "check": False, "timeout": 60, **options}
-        return subprocess.run(self.enter(*command), env={**ENVIRONMENT, **(env or {})}, **options)
+        with self.as_parent():
+            return subprocess.run(self.enter(*command), env={**ENVIRONMENT, **(env or {})}, **options)
+
+    @staticmethod
+    def pid_inside(process):
+        """As the sandbox numbers what start() made."""
+        with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
+            return int(next(line for line in file if line.startswith("NSpid:")).split()[-1])
 
     def do(self, *command):
         """Part of the set-up: must succeed."""
@@ -112,20 +160,8 @@ class Sandbox:
         return self.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", CTL, *args)
 
     def once(self, *args):
-        """A pass of the real agent: program loaded and attached, maps pinned, status written.
-
-        Others' namespaces may come and go while it reads them: then not all is known, and that is no failure.
-        """
-        deadline = time.monotonic() + 30
-        while self.run(AGENT, "--once", *args).returncode != 0 and not self.is_only_disturbed():
-            if time.monotonic() > deadline:
-                self.do(AGENT, "--once", *args)
-
-    def is_only_disturbed(self):
-        """Whether nothing but namespaces, which others have here too, kept a pass from being complete."""
-        document = self.read_status() if self.exists("/run/ipipdirect/status.json") else None
-        return document is not None and all("namespace" in problem for problem in document["agent"]["problems"]) and \
-            all(interface["error"] is None for interface in document["interfaces"])
+        """A pass of the real agent: program loaded and attached, maps pinned, status written."""
+        self.do(AGENT, "--once", *args)
 
     def start_agent(self, *options):
         with tempfile.TemporaryDirectory() as directory:
@@ -133,8 +169,7 @@ class Sandbox:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.bind(path)
                 notify.settimeout(30)
-                self.agent = subprocess.Popen(self.enter(AGENT, *options), stderr=subprocess.DEVNULL,
-                                              env={**ENVIRONMENT, "NOTIFY_SOCKET": path})
+                self.agent = self.start(AGENT, *options, stderr=subprocess.DEVNULL, env={"NOTIFY_SOCKET": path})
                 while "READY=1" not in notify.recv(4096).decode().split("\n"):
                     pass
 
@@ -198,9 +233,8 @@ class Sandbox:
     def hold_lock(self):
         """Stands for an agent that runs. Ends with its stdin."""
         self.do("mkdir", "-p", "/run/ipipdirect")
-        holder = subprocess.Popen(
-            self.enter("flock", "--exclusive", "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat"),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        holder = self.start("flock", "--exclusive", "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat",
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert holder.stdout.readline() == "held\n"
         return holder
 
@@ -208,8 +242,7 @@ class Sandbox:
         """(exit status, bytes) of a run whose stdout and stderr are a terminal."""
         ours, theirs = os.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        with subprocess.Popen(self.enter(CTL, *args), stdin=theirs, stdout=theirs, stderr=theirs,
-                              env={**ENVIRONMENT, "TERM": "xterm", **(env or {})}) as process:
+        with self.start(CTL, *args, stdin=theirs, stdout=theirs, stderr=theirs, env={"TERM": "xterm", **(env or {})}) as process:
             os.close(theirs)
             output = b""
             while True:

@@ -28,10 +28,9 @@ def wait_for(condition, seconds=30):
 
 
 def is_called_detached(place):
-    """What else is degraded is the business of other tests on this machine."""
     done = place.ctl("status")
     called = "! detached by an operator" in done.stdout
-    assert done.returncode == 4 or not called
+    assert done.returncode == (4 if called else 0)
     return called
 
 

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from sandbox import CTL, ENVIRONMENT, ctl_outside
+from sandbox import CTL, ctl_outside
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "schema" / "examples"
 FILE = "/run/config.json"
@@ -247,10 +247,10 @@ def test_reload_needs_the_right_to_signal(agent, is_error):
 
 def test_reload_signals_nobody_else(sandbox, status, is_error):
     """The number in the file is that of a process that is no agent; the lock is held by another."""
-    victim = subprocess.Popen(sandbox.enter("sleep", "60"))
+    victim = sandbox.start("sleep", "60")
     holder = sandbox.hold_lock()
     try:
-        status["agent"]["pid"] = victim.pid
+        status["agent"]["pid"] = sandbox.pid_inside(victim)
         sandbox.write_status(status)
         code, document = sandbox.ctl_json("reload")
         assert code == 2
@@ -271,8 +271,7 @@ def test_reload_signals_nobody_else(sandbox, status, is_error):
 def test_reload_of_an_agent_that_dies(agent, is_error):
     """It waits for the process and not only for the file."""
     agent.agent.send_signal(signal.SIGSTOP)
-    with subprocess.Popen(agent.enter(CTL, "-j", "reload"), stdout=subprocess.PIPE, text=True,
-                          env=ENVIRONMENT) as process:
+    with agent.start(CTL, "-j", "reload", stdout=subprocess.PIPE, text=True) as process:
         killer = threading.Timer(1, agent.agent.kill)
         killer.start()
         output, _ = process.communicate(timeout=20)

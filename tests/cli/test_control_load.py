@@ -11,7 +11,6 @@ import time
 import pytest
 
 from control import CLIENTS, CLIENTS_ROOT, MESSAGE_MAX, NAME, Usage, assert_lives, connect, varlink, wait_for
-from sandbox import ENVIRONMENT
 
 FILE = "/run/etc/config.json"
 CROWD = 1000
@@ -46,9 +45,8 @@ def bounded(place, memory):
 @contextlib.contextmanager
 def nobody_runs(place, script):
     """A program of a user without rights; what is given is its first line."""
-    with subprocess.Popen(place.enter("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c",
-                                      script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=ENVIRONMENT) as process:
+    with place.start("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", script,
+                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield json.loads(process.stdout.readline())
         finally:

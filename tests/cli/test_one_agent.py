@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sandbox import AGENT, ENVIRONMENT
+from sandbox import AGENT
 
 
 def everything(sandbox):
@@ -42,8 +42,7 @@ def test_a_dry_run_is_no_second_agent(sandbox):
 
 
 def test_of_many_at_once_one_stays(sandbox):
-    many = [subprocess.Popen(sandbox.enter(AGENT), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-            for _ in range(6)]
+    many = [sandbox.start(AGENT, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     deadline = time.monotonic() + 30
     while sum(agent.poll() is None for agent in many) > 1:
         assert time.monotonic() < deadline, "more than one agent runs"

@@ -26,7 +26,6 @@ def is_well(sandbox):
 
 
 def wait_well(sandbox):
-    """Other tests' namespaces come and go meanwhile, and one that ends cannot be read."""
     wait_for(lambda: attached(sandbox) and is_well(sandbox), "attached, and nothing to say")
 
 

@@ -44,7 +44,7 @@ def test_no_room_for_notes(crowded):
         fill(crowded)
         crowded.do("ip", "route", "add", "default", "dev", "wan")
         wait_for(lambda: client.call(f"{NAME}.GetStatus")["status"]["interfaces"] and wan(client)["error"])
-        wait_for(lambda: passes_in(client, 3) <= PASSES_MAX)  # other tests' namespaces ring meanwhile
+        wait_for(lambda: passes_in(client, 3) <= PASSES_MAX)
         assert wan(client)["attachment"] == "none"
         crowded.do("rm", f"{RUN}/filling")
         wait_for(lambda: wan(client)["attachment"] != "none")

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from sandbox import CTL, ENVIRONMENT, n_possible_cpus
+from sandbox import CTL, n_possible_cpus
 
 CPUS = n_possible_cpus()
 
@@ -97,8 +97,7 @@ def test_without_maps(sandbox, is_error):
 
 
 def watch(sandbox, *args):
-    return subprocess.Popen(sandbox.enter(CTL, "stats", *args), stdout=subprocess.PIPE, text=True,
-                            stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    return sandbox.start(CTL, "stats", *args, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
 
 
 def test_rates(counted, fits):

@@ -12,7 +12,7 @@ from sandbox import AGENT, BUILD_DIR, PINS
 
 OTHER = os.path.join(BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")
 ROW = "203.0.113.10"
-PASSES_MAX = 1000  # in half a minute in which other tests make namespaces; 16,000 if it does not pause
+PASSES_MAX = 1000  # in half a minute; 16,000 if it does not pause
 
 
 def pins(sandbox):

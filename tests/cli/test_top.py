@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from sandbox import CTL, ENVIRONMENT, PINS, Sandbox
+from sandbox import CTL, PINS, Sandbox
 from schemas import EXAMPLES, load
 
 BLOCKS = re.compile("[\u2581-\u2588]")
@@ -56,7 +56,7 @@ def fixture_road():
     for name in ("counters", "kept"):
         sandbox.do("bpftool", "map", "pin", "pinned", f"{PINS}/v1/{name}", f"/run/maps/{name}")
     sandbox.write("/run/feed.py", FEED)
-    feeder = subprocess.Popen(sandbox.enter("/usr/bin/python3", "/run/feed.py"), stdin=subprocess.PIPE)
+    feeder = sandbox.start("/usr/bin/python3", "/run/feed.py", stdin=subprocess.PIPE)
     yield sandbox, document
     feeder.stdin.close()
     assert feeder.wait(20) == 0
@@ -84,9 +84,8 @@ class Terminal:
         def take():
             os.setsid()
             fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
-        self.process = subprocess.Popen(
-            sandbox.enter(*(command or [CTL, "top", "-d", "0.2", *args])), stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take,
-            env={**ENVIRONMENT, "TERM": "xterm", "LC_ALL": "C.UTF-8", **env})
+        self.process = sandbox.start(*(command or [CTL, "top", "-d", "0.2", *args]), stdin=theirs, stdout=theirs, stderr=theirs,
+                                     preexec_fn=take, env={"TERM": "xterm", "LC_ALL": "C.UTF-8", **env})
 
     def size(self, columns, lines):
         fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))

@@ -9,7 +9,6 @@ import subprocess
 import pytest
 
 from control import NAME
-from sandbox import ENVIRONMENT
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOCKET = f"/run/ipipdirect/{NAME}"
@@ -75,8 +74,8 @@ def test_it_hears_our_errors(varlinkctl):
 
 
 def test_it_watches(sandbox, varlinkctl, program, fits):
-    watcher = subprocess.Popen(sandbox.enter(program, "-j", "--more", "call", SOCKET, f"{NAME}.Monitor", "{}"),
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    watcher = sandbox.start(program, "-j", "--more", "call", SOCKET, f"{NAME}.Monitor", "{}",
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         first = json.loads(watcher.stdout.readline().lstrip(b"\x1e"))["event"]
         assert first["reason"] == "begin"
