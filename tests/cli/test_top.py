@@ -18,7 +18,7 @@ from sandbox import CTL, PINS, Sandbox
 from schemas import EXAMPLES, load
 
 BLOCKS = re.compile("[\u2581-\u2588]")
-LEFT = b"\033[?1049l"  # xterm: back from the alternate screen
+ENTERED, LEFT = b"\033[?1049h", b"\033[?1049l"  # xterm: to the alternate screen, and back
 
 
 FEED = """
@@ -94,7 +94,7 @@ class Terminal:
         if select.select([self.ours], [], [], seconds)[0]:
             self.output += os.read(self.ours, 65536)
 
-    def wait_for(self, pattern, since=0, seconds=20):
+    def wait_for(self, pattern, since=0, seconds=60):
         """What is drawn from `since` on until the pattern is there; without control sequences."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -105,6 +105,18 @@ class Terminal:
             self.read(0.2)
         raise AssertionError(f"{pattern} did not come: {text!r}")
 
+    def wait_for_screen(self, pattern, keys=b"", seconds=60):
+        """The first whole screen, down to its last line, that has the pattern: whoever counts has not always had his turn."""
+        end = time.monotonic() + seconds
+        self.press(keys)
+        while True:
+            # ^L draws all of it; else only what differs is sent.
+            text = self.wait_for("q quit", self.press(b"\014"))
+            if re.search(pattern, text, re.S):
+                return text
+            assert time.monotonic() < end, f"{pattern} did not come: {text!r}"
+            self.read(0.1)
+
     def press(self, keys):
         since = len(self.output)
         os.write(self.ours, keys)
@@ -112,12 +124,13 @@ class Terminal:
 
     def ended(self):
         """The exit status; the terminal must be as it was."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while self.process.poll() is None:
             assert time.monotonic() < end, "it does not end"
             self.read(0.1)
-        self.read(0.1)
-        assert LEFT in self.output[-200:]
+        while LEFT not in self.output[-200:]:  # what it wrote last may be on its way
+            assert time.monotonic() < end, "the terminal is not given back"
+            self.read(0.1)
         assert termios.tcgetattr(self.theirs) == self.before
         return self.process.returncode
 
@@ -169,7 +182,7 @@ def test_a_stop_gives_the_terminal_back_for_the_time(terminal):
     top.wait_for("csgo")
     for _ in range(20):  # while it draws, ncurses ignores the key (doupdate()), as people find who press it then
         with contextlib.suppress(AssertionError):
-            assert " icanon" in top.wait_for(r"echoke", top.press(b"\032"), seconds=1)
+            assert " icanon" in top.wait_for(r"echoke", top.press(b"\032"), seconds=5)
             break
     else:
         raise AssertionError("it does not stop")
@@ -193,8 +206,12 @@ def test_resizes_with_the_terminal(terminal):
 @pytest.mark.parametrize("columns, lines", [(1, 1), (20, 3), (80, 2), (500, 100)])
 def test_any_size_will_do(terminal, columns, lines):
     top = terminal(columns=columns, lines=lines)
+    end = time.monotonic() + 60
+    while ENTERED not in top.output:
+        assert time.monotonic() < end, "it does not begin"
+        top.read(0.1)
     end = time.monotonic() + 1
-    while time.monotonic() < end:
+    while time.monotonic() < end:  # some rounds
         top.read(0.1)
     assert top.process.poll() is None
     top.press(b"q")
@@ -204,21 +221,17 @@ def test_any_size_will_do(terminal, columns, lines):
 def test_keys_sort(terminal):
     top = terminal()
     top.wait_for("no-next-hop")  # there are rates
-    # ^L draws all of it again; else only what differs is sent.
-    assert re.search("csgo.*minecraft.*rust", top.wait_for("by name: .*quit", top.press(b"n\014")), re.S)
-    assert re.search("rust.*minecraft.*csgo", top.wait_for("by name reversed: .*quit", top.press(b"r\014")), re.S)
-    assert re.search("minecraft.*rust.*csgo", top.wait_for("by packets: .*quit", top.press(b"p\014")), re.S)
-    assert re.search("csgo.*minecraft.*rust", top.wait_for("by kept: .*quit", top.press(b"k\014")), re.S)
-    assert re.search("rust.*minecraft.*csgo", top.wait_for("by bits: .*quit", top.press(b"xb\014")), re.S)
+    for keys, order in ((b"n", "csgo.*minecraft.*rust.*by name: "), (b"r", "rust.*minecraft.*csgo.*by name reversed: "),
+                        (b"p", "minecraft.*rust.*csgo.*by packets: "), (b"k", "csgo.*minecraft.*rust.*by kept: "),
+                        (b"xb", "rust.*minecraft.*csgo.*by bits: ")):
+        top.wait_for_screen(order, keys)
     top.press(b"\033[B\033[A\033[6~\033[5~ q")
     assert top.ended() == 0
 
 
 def test_without_utf8_it_is_ascii(terminal):
     top = terminal(LC_ALL="C")
-    top.wait_for(r"no-next-hop")
-    time.sleep(1)
-    top.wait_for(r"tun0 .*[-#=+*_.:]{2}", top.press(b"\014"))
+    top.wait_for_screen(r"tun0 [^\n]*[-#=+*_.:]{2}")
     top.press(b"q")
     assert top.ended() == 0 and top.output.isascii()
 
@@ -259,8 +272,20 @@ def batch(sandbox, *args, **options):
     return done.stdout
 
 
+def busy_batch(sandbox, *args, **options):
+    """One in which each row had something in each round: whoever counts has not always had his turn."""
+    end = time.monotonic() + 60
+    while True:
+        text = batch(sandbox, *args, **options)
+        figures = re.findall(r" \d+\.\d+\.\d+\.\d+((?: +\S+){3})", text)
+        assert len(figures) == 3 * int(args[args.index("-n") + 1])
+        if all(re.search("[1-9]", rates) for rates in figures):
+            return text
+        assert time.monotonic() < end, text
+
+
 def test_rounds(traffic):
-    text = batch(traffic, "-n", "3", env={"LC_ALL": "C.UTF-8"})
+    text = busy_batch(traffic, "-n", "3", env={"LC_ALL": "C.UTF-8"})
     rounds = text.rstrip("\n").split("\n\n")
     assert len(rounds) == 3
     for one in rounds:
@@ -275,7 +300,7 @@ def test_rounds(traffic):
 
 @pytest.mark.parametrize("key, first", [("p", "minecraft"), ("b", "rust"), ("k", "csgo"), ("n", "csgo")])
 def test_sort_option(traffic, key, first):
-    assert batch(traffic, "-n", "1", "--sort", key).split("\n")[3].split()[0] == first
+    assert busy_batch(traffic, "-n", "1", "--sort", key).split("\n")[3].split()[0] == first
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
