@@ -6,6 +6,7 @@ import time
 import pytest
 
 from control import NAME, connect, wait_for
+from sandbox import CTL
 
 FEATURE = "tx-ipxip4-segmentation"
 PASSES_MAX = 60  # in three seconds; an agent that does not pause makes hundreds
@@ -22,7 +23,13 @@ def crowded(sandbox):
 
 
 def fill(sandbox):
-    sandbox.run("sh", "-c", f"head -c 1M /dev/zero >{RUN}/filling")
+    """Again while passes find room, as what a status had that was being written meanwhile."""
+    def is_full():
+        sandbox.run("sh", "-c", f"head -c 1M /dev/zero >>{RUN}/filling")
+        was = sandbox.read_status()
+        sandbox.do(CTL, "resync")
+        return sandbox.read_status() == was
+    wait_for(is_full)
 
 
 def wan(client):
