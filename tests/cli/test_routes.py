@@ -13,7 +13,7 @@ def agent_view(sandbox):
     return sandbox.read_status()["agent"]
 
 
-def wait_for(condition, what, seconds=30):
+def wait_for(condition, what, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, what
@@ -48,9 +48,11 @@ def test_flapping(sandbox):
 
 def test_a_small_table_is_followed_at_once(sandbox):
     sandbox.start_agent()
-    for n in range(5):
+    seconds = []
+    for n in range(9):
         reads = agent_view(sandbox)["route_reads"]
         start = time.monotonic()
         sandbox.do("ip", "route", "add", f"10.0.{n}.0/24", "via", "198.18.0.1")
         wait_for(lambda last=reads: agent_view(sandbox)["route_reads"] > last, "read")
-        assert time.monotonic() - start < 2
+        seconds.append(time.monotonic() - start)
+    assert sorted(seconds)[-3] < 2, seconds  # two at most are those of a machine that stood still
