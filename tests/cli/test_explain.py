@@ -4,6 +4,7 @@
 import contextlib
 import json
 import re
+import signal
 
 import pytest
 
@@ -317,6 +318,7 @@ def test_without_a_status_an_address_is_found_in_the_maps(host, fits, is_error):
 
 def test_a_running_agent(sandbox, fits, status):
     sandbox.start_agent()
+    sandbox.agent.send_signal(signal.SIGSTOP)  # it holds its lock, and writes no other status meanwhile
     document = sandbox.read_status()
     document.update(tunnels=status["tunnels"], namespaces=status["namespaces"], entries=status["entries"])
     sandbox.write_status(document)
