@@ -80,7 +80,7 @@ def test_explain(host):
 
 def test_doctor(host):
     def timeless(text):
-        return re.sub(r"\d+s ago", "", text)
+        return re.sub(r"\w+ ago", "", text)
     checks = json.loads(timeless(host.ctl("-j", "doctor").stdout))["checks"]
     lines = [re.split(r"\s{2,}", timeless(line)) for line in host.ctl("-br", "doctor").stdout.splitlines()]
     assert lines == [[check["result"], check["name"], check["text"]] for check in checks]
@@ -102,7 +102,7 @@ def test_no_legend_leaves_out_the_titles_only(host, command):
 def test_json_is_the_same(host, command):
     def stable(*options):
         text = host.ctl("-j", *options, *command).stdout
-        return re.sub(r'"(time|file_age)":[^,}]*|\d+s ago', "", text)
+        return re.sub(r'"(time|file_age)":[^,}]*|\w+ ago', "", text)
     assert stable("-br", "--no-legend") == stable() != ""
 
 

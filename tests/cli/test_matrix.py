@@ -124,7 +124,7 @@ def stable(value):
         return {key: stable(part) for key, part in value.items() if key not in ("time", "file_age")}
     if isinstance(value, list):
         return [stable(part) for part in value]
-    return re.sub(r"\d+s ago", "", value) if isinstance(value, str) else value
+    return re.sub(r"\w+ ago", "", value) if isinstance(value, str) else value
 
 
 def check_pretty(name, done, plain):
