@@ -11,6 +11,8 @@
 #include "agent/util/error.h"
 #include "agent/util/log.h"
 
+#define GOING_MAX_USEC (1000 * 1000)
+
 void interfaces_done(struct interfaces *interfaces)
 {
 	free(interfaces->list);
@@ -256,6 +258,19 @@ static void note_restored(struct status_interface *interface, const char *name)
 		attachment_kind_name(interface->attachment.kind), interface->attachment.program_id);
 }
 
+/*
+ * A link goes a grace period after its pin, and hangs there meanwhile. Until then it is attached, and when it has gone
+ * it is attached anew; a link that somebody else holds is told.
+ */
+static bool is_going(const struct status_interface *old, int r, uint64_t *ret_since)
+{
+	uint64_t now = monotonic_usec();
+	uint64_t since = old && old->unpinned_usec > 0 ? old->unpinned_usec : now;
+
+	*ret_since = since;
+	return r == -EAGAIN && is_attached(old) && now - since < GOING_MAX_USEC;
+}
+
 static struct status_interface attach_one(
 	struct interfaces *interfaces, const struct host_interface *wanted)
 {
@@ -267,6 +282,7 @@ static struct status_interface attach_one(
 	};
 	bool is_given_back = false;
 	int there = -ENOENT, r = -ENODEV;
+	uint64_t since;
 
 	if (wanted->ifindex != 0)
 		r = guard_one(interfaces, wanted, &interface, &is_given_back);
@@ -282,6 +298,12 @@ static struct status_interface attach_one(
 	} else if (r == 0) {
 		r = dataplane_attach(interfaces->dataplane, wanted,
 			old ? old->attachment.program_id : 0, &interface.attachment);
+		if (is_going(old, r, &since)) {
+			interface = *old;
+			interface.unpinned_usec = since;
+			interfaces->may_pass = true;
+			return interface;
+		}
 		if (r == 0 && is_attached(old) && old->attachment.program_id != 0)
 			note_restored(&interface, wanted->name);
 		else if (r == 0)

@@ -32,6 +32,7 @@ struct status_interface {
 	struct attachment attachment;
 	const char *error; /* NULL, or why nothing is attached */
 	uint64_t restored; /* times that somebody removed the program and it was attached anew */
+	uint64_t unpinned_usec;     /* since when it hangs there without its pin; 0: it has it */
 	enum uplink_state next_hop; /* how its packets find their next hop */
 	struct offload_guard guard;
 };

@@ -452,6 +452,42 @@ def test_events_of_namespaces_interfaces_and_configuration(agent, client):
         fit_event(event)
 
 
+# BPF_OBJ_GET
+HOLD_LINK = """
+import ctypes, struct, sys
+path = ctypes.create_string_buffer(sys.argv[1].encode())
+attr = ctypes.create_string_buffer(struct.pack("=QII", ctypes.addressof(path), 0, 0), 16)
+print(ctypes.CDLL(None).syscall(321, 7, attr, 16) >= 0, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_link_that_outlives_its_pin_is_restored_when_it_has_gone(agent, client):
+    """As each does for a grace period. It is attached until then: nothing was left."""
+    link = f"/sys/fs/bpf/ipipdirect/link_{agent.ifindex()}"
+    if not agent.exists(link):
+        pytest.skip("this kernel has no TCX")
+    client.monitor()
+    assert client.event()["reason"] == "begin"
+    with agent.start("/usr/bin/python3", "-c", HOLD_LINK, link, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                     text=True) as holder, connect(agent) as other:
+        assert holder.stdout.readline() == "True\n"
+        agent.do("rm", link)
+        assert other.call(f"{NAME}.Resync") == {"complete": False}
+        holder.stdin.close()
+    events = client.until("interface-restored")
+    assert not {event["type"] for event in events} & {"interface-left", "interface-attached"}
+
+    # Who holds it for longer is told of.
+    with agent.start("/usr/bin/python3", "-c", HOLD_LINK, link, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                     text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        agent.do("rm", link)
+        assert "still attached" in client.until("interface-left")[-1]["interface"]["error"]
+        holder.stdin.close()
+    client.until("interface-attached")
+
+
 def test_a_slow_reader_gets_a_mark_and_costs_no_memory(agent):
     """Lost is what did not fit; then comes the mark, and then again everything. People are told as much."""
     process, _first = start_events(agent)
