@@ -417,7 +417,10 @@ def test_events_of_namespaces_interfaces_and_configuration(agent, client):
     client.monitor()
     assert fit_event(client.event())["type"] == "resync"
 
+    # Held until the namespace has its name: it may be found by the process that makes it, before.
+    agent.agent.send_signal(signal.SIGSTOP)
     agent.do("sh", "-c", "mkdir -p /run/netns && ip netns add game1")
+    agent.agent.send_signal(signal.SIGCONT)
     events = client.until("namespace-added", lambda event: event["namespace"]["names"] == ["game1"])
     number = events[-1]["namespace"]["nsid"]
     agent.do("ip", "netns", "delete", "game1")
@@ -536,7 +539,7 @@ def test_events_that_the_kernel_dropped_get_a_mark(agent, client):
     # Messages of a kilobyte and more; the socket holds 8 MiB, which the kernel takes twice.
     lines = [f"link set dev gateway mtu {1400 + i % 2}" for i in range(12000)] + ["address add 198.18.1.2/24 dev gateway",
              "route replace default via 198.18.1.1"]
-    done = agent.run("ip", "-batch", "-", input="\n".join(lines) + "\n")
+    done = agent.run("ip", "-batch", "-", input="\n".join(lines) + "\n", timeout=200)
     agent.agent.send_signal(signal.SIGCONT)
     assert done.returncode == 0, done.stderr
     events = client.until("resync")
