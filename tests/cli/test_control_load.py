@@ -54,14 +54,17 @@ def nobody_runs(place, script):
 
 
 def follow_routes(place, watcher, times=4):
-    """How long, at best, the program took to follow the default route: whatever else a machine does only adds."""
+    """How long, at best, the program took to follow the default route: whatever else a machine does only adds.
+
+    More often than so many times while each of them was late: then the machine has not let it run yet.
+    """
     seconds = []
-    for i in range(times):
-        start = time.monotonic()
-        place.do("ip", "route", "replace", "default", "via", f"198.18.{1 - i % 2}.1")
-        left = ["wan", "gateway"][i % 2]
-        watcher.until("interface-left", lambda event, name=left: event["interface"]["name"] == name, seconds=30)
-        seconds.append(time.monotonic() - start)
+    while len(seconds) < times or min(seconds) >= LATE and len(seconds) < 5 * times:
+        for net, left in (1, "wan"), (0, "gateway"):
+            start = time.monotonic()
+            place.do("ip", "route", "replace", "default", "via", f"198.18.{net}.1")
+            watcher.until("interface-left", lambda event, name=left: event["interface"]["name"] == name)
+            seconds.append(time.monotonic() - start)
     return min(seconds)
 
 
@@ -181,11 +184,13 @@ def test_who_says_a_byte_now_and_then(agent):
     """Everybody else's calls go between his bytes, however long he takes."""
     with bounded(agent, 16 * MIB), contextlib.ExitStack() as stack:
         slow = [stack.enter_context(connect(agent)) for _ in range(CLIENTS - 1)]
+        # The same all the time: of one that left, the place is not free at once.
+        other = stack.enter_context(connect(agent))
         for i, byte in enumerate(GET_INFO):
             for client in slow:
                 client.write(bytes([byte]))
             if i % 8 == 0:
-                assert_lives(agent)
+                assert other.raw("org.varlink.service.GetInfo")["product"] == "ipipdirectd"
         for client in slow:
             assert client.result()["parameters"]["product"] == "ipipdirectd"
 
