@@ -50,7 +50,7 @@ class Error(Exception):
 
 
 class Client:
-    def __init__(self, path, seconds=20):
+    def __init__(self, path, seconds=60):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(seconds)
         self.socket.connect(path)

@@ -192,7 +192,7 @@ class Runner:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
 
 
 def counted(answer):

@@ -168,7 +168,7 @@ class Sandbox:
             path = f"{directory}/notify"
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.bind(path)
-                notify.settimeout(30)
+                notify.settimeout(60)
                 self.agent = self.start(AGENT, *options, stderr=subprocess.DEVNULL, env={"NOTIFY_SOCKET": path})
                 while "READY=1" not in notify.recv(4096).decode().split("\n"):
                     pass

@@ -20,7 +20,7 @@ def agent(sandbox):
     return sandbox
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "too long"

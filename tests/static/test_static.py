@@ -33,7 +33,7 @@ def judge(tool, findings):
 
 
 def analyze(command):
-    done = subprocess.run(command, cwd=BUILD_DIR, capture_output=True, text=True, timeout=300,
+    done = subprocess.run(command, cwd=BUILD_DIR, capture_output=True, text=True, timeout=900,
                           env=os.environ | {"LC_ALL": "C.UTF-8"})
     assert done.returncode == 0, done.stderr
     findings = []
@@ -69,7 +69,7 @@ def cppcheck(*paths):
         ["cppcheck", f"-j{os.cpu_count()}", "--quiet", "--enable=warning,portability", "--std=c11",
          "--library=posix", *(f"--suppress={name}" for name in ignored), f"-I{ROOT}", f"-I{BUILD_DIR}", f"--include={HERE}/macros.h",
          "--template={file}:{line}: {id}: {message}", "--error-exitcode=3", *paths],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode in (0, 3), done.stdout + done.stderr
     return done.stderr.splitlines()
 
