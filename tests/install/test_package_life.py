@@ -76,7 +76,12 @@ def egress_programs():
 
 
 def processes_of(uid):
-    return [path.name for path in pathlib.Path("/proc").glob("[0-9]*") if path.stat().st_uid == uid]
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            if path.stat().st_uid == uid:
+                found.append(path.name)
+    return found
 
 
 @pytest.fixture(scope="module")
