@@ -18,6 +18,7 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/log.h"
+#include "agent/util/memory.h"
 
 #define SOCKET_MODE 0660
 #define SOCKET_GROUP "ipipdirect"
@@ -87,6 +88,7 @@ static void client_free(struct client *client)
 	if (client->monitors && --control->n_monitors == 0) {
 		json_decref(control->picture);
 		control->picture = NULL;
+		memory_give_back();
 	}
 	control->queued -= client->n_out - client->sent;
 	(void)sd_event_source_disable_unref(client->source);
@@ -266,6 +268,7 @@ static void call_read(struct client *client, const struct varlink_call *call)
 		send_part(client, status, "namespaces", "namespaces");
 	else
 		send_part(client, status, NULL, "status");
+	memory_give_back();
 }
 
 static void call_monitor(struct client *client)

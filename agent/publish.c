@@ -14,6 +14,7 @@
 #include "agent/util/clock.h"
 #include "agent/util/file.h"
 #include "agent/util/log.h"
+#include "agent/util/memory.h"
 
 #define STATUS_FILE "status.json"
 
@@ -77,6 +78,7 @@ int publisher_publish(struct publisher *publisher)
 
 	stop_child(publisher);
 	r = write_status(publisher);
+	memory_give_back();
 	note(publisher, r, clock_usec(CLOCK_PROCESS_CPUTIME_ID) - begin);
 	return r;
 }

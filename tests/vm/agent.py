@@ -74,10 +74,20 @@ class Agent:
             self.stop()
 
 
+def _resident(pid):
+    """Bytes: all, and those that are shared."""
+    pages = pathlib.Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1:3]
+    return [int(n) * os.sysconf("SC_PAGE_SIZE") for n in pages]
+
+
+def rss(pid):
+    return _resident(pid)[0]
+
+
 def own_memory(pid):
     """Bytes of the agent's own; shared pages are those of libraries and maps, which come as they are touched."""
-    resident, shared = map(int, pathlib.Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1:3])
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+    resident, shared = _resident(pid)
+    return resident - shared
 
 
 def n_fds(pid):

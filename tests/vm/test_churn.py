@@ -43,13 +43,9 @@ def running(ships):
     agent.detach()
 
 
-def rss(pid):
-    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) * 1024
-
-
 def report(what, pid, **more):
     print(json.dumps({"what": what, "namespaces": FLEET, **more, "fds": agent.n_fds(pid),
-                      "rss_mib": round(rss(pid) / 1048576, 1)}))
+                      "rss_mib": round(agent.rss(pid) / 1048576, 1)}))
 
 
 def test_changes_reach_the_map(ships, running):
