@@ -33,6 +33,15 @@
 #define HALF_MADE_TRIES 5
 #define HALF_MADE_USEC (50 * 1000)
 
+/*
+ * What reading takes is taken of our processor time, as the kernel lists on our account. What others have of the
+ * processor meanwhile, or a machine that stands still, makes no pause longer.
+ */
+static uint64_t spent_usec(void)
+{
+	return clock_usec(CLOCK_THREAD_CPUTIME_ID);
+}
+
 void observer_init(struct observer *observer, struct rtnl *rtnl)
 {
 	*observer = (struct observer){
@@ -183,14 +192,14 @@ static int look_at_files(
 static int look_at_processes(struct observer *observer, const struct procs *procs)
 {
 	struct sightings fresh = { 0 };
-	uint64_t begin = monotonic_usec(), end, pause;
+	uint64_t begin = spent_usec(), pause;
 	int r;
 
 	r = procs_find(procs, observer->rtnl, observer->netns_max, &fresh);
 	look(observer, OBSERVE_PROCESSES, &fresh, r);
-	end = monotonic_usec();
-	pause = SCAN_SHARE * (end - begin);
-	observer->scan_not_before = end + (pause > SCAN_PAUSE_USEC ? pause : SCAN_PAUSE_USEC);
+	pause = SCAN_SHARE * (spent_usec() - begin);
+	observer->scan_not_before =
+		monotonic_usec() + (pause > SCAN_PAUSE_USEC ? pause : SCAN_PAUSE_USEC);
 	return r;
 }
 
@@ -399,12 +408,12 @@ static bool is_incomplete(const struct observer *observer)
 /* 0; -EAGAIN: there may be a new list, without its views; other -errno: the old list holds. */
 static int refresh_list(struct observer *observer, const struct config *config)
 {
-	uint64_t begin = monotonic_usec(), end;
+	uint64_t begin = spent_usec();
 	bool files, scanned = false;
 	int r;
 
 	files = observer->files_are_stale || observer->list_is_incomplete ||
-		(observer->look_again_at > 0 && begin >= observer->look_again_at);
+		(observer->look_again_at > 0 && monotonic_usec() >= observer->look_again_at);
 	r = look_everywhere(observer, files, &scanned);
 	if (r < 0)
 		return r;
@@ -419,8 +428,7 @@ static int refresh_list(struct observer *observer, const struct config *config)
 		observer->processes_are_stale = false;
 		observer->was_overrun = false;
 	}
-	end = monotonic_usec();
-	observer->list_not_before = end + LIST_SHARE * (end - begin);
+	observer->list_not_before = monotonic_usec() + LIST_SHARE * (spent_usec() - begin);
 	observer->list_is_stale = false;
 	observer->list_is_incomplete = is_incomplete(observer);
 	observer->files_are_stale = false;
@@ -438,13 +446,12 @@ static uint64_t next_view(const struct observer *observer, uint64_t took)
 
 static int refresh_view(struct observer *observer, struct netns *netns)
 {
-	/* The kernel lists on our account; what others had of the processor meanwhile is not its owner's fault. */
-	uint64_t begin = clock_usec(CLOCK_THREAD_CPUTIME_ID);
+	uint64_t begin = spent_usec();
 	struct netns_view view;
 	int r;
 
 	r = rtnl_read_netns(observer->rtnl, netns->nsid, &view);
-	netns->not_before = next_view(observer, clock_usec(CLOCK_THREAD_CPUTIME_ID) - begin);
+	netns->not_before = next_view(observer, spent_usec() - begin);
 	if (r < 0) {
 		/* Most likely it is going away; a fresh list will tell. The old view holds meanwhile. */
 		netns->error = r;
