@@ -178,12 +178,19 @@ class Stream(threading.Thread):
             (number,) = struct.unpack("!I", data)
             self.received[number] = self.received.get(number, 0) + 1
 
+    def ask(self):
+        try:
+            self.client.send(struct.pack("!I", self.sent))
+            self.sent += 1
+        except BlockingIOError:  # those before have not left yet; this one is asked again
+            select.select([], [self.client], [], self.interval)
+
     def run(self):
         next_time = time.monotonic()
         while not self.stopping.is_set():
-            self.client.send(struct.pack("!I", self.sent))
-            self.sent += 1
-            next_time += self.interval
+            self.ask()
+            # What was not asked while the machine stood still is not made up for: a burst fills what queues there are.
+            next_time = max(next_time + self.interval, time.monotonic())
             while (left := next_time - time.monotonic()) > 0:
                 select.select([self.client], [], [], left)
                 self.drain()
