@@ -4,6 +4,7 @@
 import os
 import pathlib
 import re
+import signal
 import subprocess
 
 import pytest
@@ -66,3 +67,18 @@ def test_the_libc_checks_sizes(program):
 
 def test_libraries_come_from_where_the_system_has_them(program):
     assert not re.search(r"\((RPATH|RUNPATH)\)", readelf("-d", program))
+
+
+FILTERED = [BUILD_DIR / "tests" / name for name in ("filtered", "allowed-calls")]
+
+
+@pytest.mark.parametrize("command, status", [(["true"], 0), (["false"], 1), (["chroot", "/", "true"], -signal.SIGSYS)], ids=str)
+def test_the_filter_of_the_tests_kills(command, status):
+    """Under it the agents of the other tests run: who asks for what the unit forbids does not get away with it."""
+    assert subprocess.run([*FILTERED, *command], check=False, timeout=60).returncode == status
+
+
+def test_the_filter_of_the_tests_is_the_units():
+    calls = set(FILTERED[1].read_text(encoding="ascii").split())
+    assert {"bpf", "capset", "setpriority", "sendmsg", "execve"} <= calls
+    assert not calls & {"mount", "chroot", "ptrace", "init_module", "chown", "setresuid", "sched_setscheduler"}
