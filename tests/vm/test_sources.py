@@ -27,7 +27,7 @@ HIDDEN = "/tmp/hidden/ns"  # where nobody looks
 
 RIGHTS = "-all,+net_admin,+net_broadcast,+bpf,+perfmon"  # as in ipipdirect.service
 COMMAND = ["setpriv", "--inh-caps", RIGHTS, "--ambient-caps", RIGHTS, "--bounding-set", RIGHTS,
-           "--no-new-privs", agent.AGENT]
+           "--no-new-privs", *agent.FILTERED]
 AS_USER = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]
 
 

@@ -59,14 +59,14 @@ def entries():
 
 
 def test_upgrade_and_downgrade(world):
-    running = agent.Agent(command=(THIS,))
+    running = agent.Agent(command=(*agent.FILTER, THIS))
     with traffic.Unharmed(world) as replies:
         programs, rows = [check_taken_over(THIS)], entries()
         for command, end in ((OTHER, running.__class__.kill), (OTHER, running.__class__.stop),
                              (THIS, running.__class__.kill), (THIS, running.__class__.stop)):
             end(running)
             replies.more()
-            running = agent.Agent(command=(command,))
+            running = agent.Agent(command=(*agent.FILTER, command))
             programs.append(check_taken_over(command))
             assert entries() == rows
             replies.more()
@@ -76,7 +76,7 @@ def test_upgrade_and_downgrade(world):
 
 def test_killed_while_it_takes_over(world):
     """At any moment, again and again, upgrading and downgrading by turns."""
-    agent.Agent(command=(THIS,)).kill()
+    agent.Agent(command=(*agent.FILTER, THIS)).kill()
     with traffic.Unharmed(world) as replies:
         for i, milliseconds in enumerate(range(40, 1240, 100)):
             command = (OTHER, THIS)[i % 2]
@@ -84,16 +84,16 @@ def test_killed_while_it_takes_over(world):
                 time.sleep(milliseconds / 1000)  # how far it gets is not known, and shall not matter
                 process.kill()
         replies.more()
-        with agent.Agent(command=(OTHER,)):
+        with agent.Agent(command=(*agent.FILTER, OTHER)):
             check_taken_over(OTHER)
             replies.more()
-        with agent.Agent(command=(THIS,)):
+        with agent.Agent(command=(*agent.FILTER, THIS)):
             check_taken_over(THIS)
             replies.more()
 
 
 def test_the_other_versions_tools_see_and_remove_everything(world):
-    with agent.Agent(command=(OTHER,)):
+    with agent.Agent(command=(*agent.FILTER, OTHER)):
         check_taken_over(OTHER)
     ctl = os.path.join(OTHER_BUILD, "tools/ipipdirectctl")
     assert len(json.loads(topology.run(ctl, "-j", "map", "dump"))["entries"]) == 2
