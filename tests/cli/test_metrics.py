@@ -86,6 +86,7 @@ def test_open_metrics(counted):
     assert value(found, "unmapped_packets_total", reason="no-program") == 2
     assert value(found, "map_rows", map="remotes") == 2 and value(found, "map_rows", map="sources") == 1
     assert value(found, "map_capacity_rows", map="sources") == 16384
+    assert [value(found, "map_rows_without_room", map=name) for name in ("remotes", "sources")] == [1, 0]
     assert [value(found, "tunnels", state=s) for s in ("mapped", "skipped", "conflict")] == [4, 3, 1]
     assert (value(found, "namespaces"), value(found, "namespaces_unread")) == (8, 1)
     assert value(found, "interface_attached", interface="wan") == 1
@@ -245,6 +246,7 @@ HEALTHY = {
     'ipipdirect_interface_attached{instance="host",interface="wan"}': "1x60",
     'ipipdirect_map_rows{instance="host",map="remotes"}': "800x60",
     'ipipdirect_map_capacity_rows{instance="host",map="remotes"}': "1000x60",
+    'ipipdirect_map_rows_without_room{instance="host",map="remotes"}': "0x60",
     'ipipdirect_tunnels{instance="host",state="conflict"}': "0x60",
     'ipipdirect_tunnels{instance="host",state="active"}': "800x60",
     'ipipdirect_namespaces_unread{instance="host"}': "0x60",
@@ -264,6 +266,7 @@ WRONG = {
     "NotAttached": ('ipipdirect_interface_attached{instance="host",interface="wan"}', "0x60", "critical",
                     {"interface": "wan"}),
     "MapNearlyFull": ('ipipdirect_map_rows{instance="host",map="remotes"}', "801x60", "warning", {"map": "remotes"}),
+    "MapFull": ('ipipdirect_map_rows_without_room{instance="host",map="remotes"}', "3x60", "warning", {"map": "remotes"}),
     "Conflicts": ('ipipdirect_tunnels{instance="host",state="conflict"}', "1x60", "warning", {"state": "conflict"}),
     "NamespacesUnread": ('ipipdirect_namespaces_unread{instance="host"}', "1x60", "warning", {}),
     "PacketsDropped": (f"ipipdirect_dropped_packets_total{{{ROW}}}", "0x29 5x30", "critical", OF_ROW),

@@ -71,7 +71,7 @@ def test_a_map_that_is_full(world):
         assert status == 4 and "map full: no room for 1 rows" in text
         assert f"{ROOM} remotes" in text and f"room for {ROOM} of each" in text
         status, text = ctl("metrics")
-        assert metric(text, "agent_degraded") == [1]
+        assert metric(text, "agent_degraded") == [1] and metric(text, "map_rows_without_room") == [1, 0]
         assert ROOM in metric(text, "map_rows") and ROOM in metric(text, "map_capacity_rows")
 
         ships.delete([0])
@@ -79,4 +79,6 @@ def test_a_map_that_is_full(world):
         topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "and nothing is to be told", 30)
         assert agent.status()["map"]["no_room"] == []
         assert way_of_a_reply(world, late) == "host_direct"
-        assert ctl("status")[0] == 0 and metric(ctl("metrics")[1], "agent_degraded") == [0]
+        text = ctl("metrics")[1]
+        assert ctl("status")[0] == 0 and metric(text, "agent_degraded") == [0]
+        assert metric(text, "map_rows_without_room") == [0, 0]

@@ -237,22 +237,39 @@ static void add_unmapped(struct exposition *out, const struct source *source)
 			(json_int_t)source->live.no_entry.kept.packets[reasons[i]]);
 }
 
+static const char *const map_names[] = { "remotes", "sources" };
+
+/* By the agent's word: the maps do not hold what they have no room for. */
+static void add_no_room(struct exposition *out, const json_t *document)
+{
+	static const struct metric left_out = { METRIC_GAUGE, "map_rows_without_room", NULL,
+		"Rows for which the pinned maps had no room: their packets stay on the tunnel." };
+	const json_t *row, *no_room = json_object_get(json_object_get(document, "map"), "no_room");
+	json_int_t n[ELEMENTS_OF(map_names)] = { 0 };
+	size_t i;
+
+	json_array_foreach((json_t *)no_room, i, row)
+		n[json_is_string(json_object_get(row, "inner_source"))]++;
+	exposition_begin(out, &left_out);
+	for (i = 0; i < ELEMENTS_OF(map_names); i++)
+		exposition_add(out, &left_out, (const char *[]){ "map", map_names[i], NULL }, n[i]);
+}
+
 static void add_room(struct exposition *out, const struct source *source)
 {
 	static const struct metric rows = { METRIC_GAUGE, "map_rows", NULL,
 		"Rows in the pinned maps." };
 	static const struct metric room = { METRIC_GAUGE, "map_capacity_rows", NULL,
 		"Rows for which the pinned maps have room." };
-	static const char *const names[] = { "remotes", "sources" };
 	const struct map_use use = live_use(&source->live);
 	const json_int_t n[] = { (json_int_t)use.remotes, (json_int_t)use.sources };
 
 	exposition_begin(out, &rows);
-	for (size_t i = 0; i < ELEMENTS_OF(names); i++)
-		exposition_add(out, &rows, (const char *[]){ "map", names[i], NULL }, n[i]);
+	for (size_t i = 0; i < ELEMENTS_OF(map_names); i++)
+		exposition_add(out, &rows, (const char *[]){ "map", map_names[i], NULL }, n[i]);
 	exposition_begin(out, &room);
-	for (size_t i = 0; i < ELEMENTS_OF(names); i++)
-		exposition_add(out, &room, (const char *[]){ "map", names[i], NULL },
+	for (size_t i = 0; i < ELEMENTS_OF(map_names); i++)
+		exposition_add(out, &room, (const char *[]){ "map", map_names[i], NULL },
 			(json_int_t)source->live.maps.max_rows);
 }
 
@@ -276,6 +293,7 @@ static void add_all(struct exposition *out, const struct source *source)
 		add_tunnels(out, source->view.document);
 		add_namespaces(out, source->view.document);
 		add_interfaces(out, source);
+		add_no_room(out, source->view.document);
 	}
 	if (source->has_live) {
 		add_room(out, source);
