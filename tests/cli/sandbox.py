@@ -165,13 +165,13 @@ class Sandbox:
         """A pass of the real agent: program loaded and attached, maps pinned, status written."""
         self.do(*FILTERED, "--once", *args)
 
-    def start_agent(self, *options):
+    def start_agent(self, *options, command=FILTERED):
         with tempfile.TemporaryDirectory() as directory:
             path = f"{directory}/notify"
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.bind(path)
                 notify.settimeout(60)
-                self.agent = self.start(*FILTERED, *options, stderr=subprocess.DEVNULL, env={"NOTIFY_SOCKET": path})
+                self.agent = self.start(*command, *options, stderr=subprocess.DEVNULL, env={"NOTIFY_SOCKET": path})
                 while "READY=1" not in notify.recv(4096).decode().split("\n"):
                     pass
 

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from control import CLIENTS, CLIENTS_ROOT, MESSAGE_MAX, NAME, assert_lives, connect, cpu_ticks, in_sandbox, varlink, wait_for
-from sandbox import CTL
+from sandbox import AGENT, CTL
 from schemas import closed, validator
 
 FILE = "/run/etc/config.json"
@@ -242,7 +242,7 @@ def grouped(sandbox, request):
                   (f"ipipdirect:x:{GROUP}:{GROUP}::/:/bin/sh\n" if request.param == "user-and-group" else ""))
     for name in ("group", "passwd"):
         sandbox.do("mount", "--bind", f"/run/etc/{name}", f"/etc/{name}")
-    sandbox.start_agent()
+    sandbox.start_agent(command=[AGENT])  # only root's gives files away, and that of the unit is not root's
     return sandbox
 
 
