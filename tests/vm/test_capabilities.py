@@ -22,9 +22,9 @@ BPFFS = "/sys/fs/bpf"
 COPY = "/tmp/ipipdirectd"  # the build tree may be closed to that user
 
 # Where the verifier refuses the program without CAP_PERFMON. 5.10 lets nobody else compare packet
-# pointers; what 6.1 and 6.12 mind (a spill of 4 bytes, an index under speculation) is a matter of how
+# pointers; what the others mind (a spill of 4 bytes, an index under speculation) is a matter of how
 # the program is written and compiled. A kernel that is listed and no longer insists is noticed as well.
-NEEDS_PERFMON = {"5.10", "6.1", "6.12"}
+NEEDS_PERFMON = {"5.10", "6.1", "6.12", "7.3"}
 NEEDED = ["bpf", "net_admin", "net_broadcast", *(["perfmon"] if SERIES in NEEDS_PERFMON else [])]
 
 CANNOT_LOAD = "cannot load the BPF program and its maps: "
