@@ -97,7 +97,7 @@ def test_programs_do_not_tell_where_they_were_built(package, tmp_path):
 
 
 def test_its_life_under_systemd(package, newer):
-    print(run(ROOT / "tests/vm/run", "--kernel", KERNEL, "--cpus", "1", "--timeout", "900", "--env", f"BUILD_DIR={BUILD_DIR}",
+    print(run(ROOT / "tests/vm/run", "--kernel", KERNEL, "--cpus", "1", "--timeout", "1500", "--env", f"BUILD_DIR={BUILD_DIR}",
               "--env", f"PACKAGE={package}", "--env", f"NEWER={newer}", "--",
               HERE / "under-systemd", "/usr/bin/python3", "-B", "-m", "pytest", "-v", "-x", "-p", "no:cacheprovider",
-              HERE / "test_package_life.py", seconds=1000))
+              HERE / "test_package_life.py", seconds=1600))

@@ -113,6 +113,31 @@ def test_reload_takes_the_configuration(world):
     topology.wait_for(lambda: way(world) == {"host_direct"}, "direct", 30)
 
 
+CONFIG_REFUSED = "e4a97c31d0b84f6f9c25a8d3b6f07e14"  # ipipdirectd(8)
+
+
+def journal(*matches):
+    out = run("journalctl", "--quiet", "--output", "json", "--unit", UNIT, *matches)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_the_journal_has_what_it_says_with_fields(world):
+    """journald's own: what it was told comes back by what one may look for."""
+    run("systemctl", "start", "systemd-journald.service")
+    run("systemctl", "restart", UNIT)
+    (ETC / "config.json").write_text('{ "mode": "sideways" }\n', encoding="utf-8")
+    run("systemctl", "reload", UNIT)
+    topology.wait_for(lambda: journal(f"MESSAGE_ID={CONFIG_REFUSED}"), "the refusal in the journal", 30)
+    (entry,) = journal(f"MESSAGE_ID={CONFIG_REFUSED}")
+    assert "mode: expected" in entry["MESSAGE"] and entry["PRIORITY"] == "3"
+    assert (entry["_SYSTEMD_UNIT"], entry["SYSLOG_IDENTIFIER"]) == (UNIT, "ipipdirectd")
+    assert entry["_PID"] == show("MainPID") and entry["CODE_FUNC"]
+    row = topology.wait_for(lambda: journal(f"IPIPDIRECT_REMOTE={world.servers[1].remote}"), "its row in the journal", 30)[0]
+    assert row["IPIPDIRECT_NETNS"] == world.servers[1].netns
+    (ETC / "config.json").write_text("{}\n", encoding="utf-8")
+    run("systemctl", "reload", UNIT)
+
+
 @contextlib.contextmanager
 def another_agent_unnoticed(world):
     """What is done makes it another process, and no reply is lost, doubled or sent over the POP."""
