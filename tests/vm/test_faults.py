@@ -366,7 +366,8 @@ def hangup(running, change):
 
 
 def new_agent():
-    return agent.Agent(*OPTIONS, log=LOG, environment=ENVIRONMENT)
+    # Without the unit's filter: a call that strace has fail is none that a filter knows.
+    return agent.Agent(*OPTIONS, log=LOG, command=(agent.AGENT,), environment=ENVIRONMENT)
 
 
 class AtWork:
