@@ -725,7 +725,8 @@ static const struct key config_keys[] = {
 	{ "offload_guard", take_offload_guard, FIELD(offload_guard), 0, 0 },
 	{ "$schema", take_comment, 0, 0, 0 },
 	{ "max_entries", take_number, FIELD(max_entries), MAX_ENTRIES_MIN, MAX_ENTRIES_MAX },
-	{ "resync_interval", take_number, FIELD(resync_interval_s), 1, CONFIG_RESYNC_INTERVAL_MAX_S },
+	{ "resync_interval", take_number, FIELD(resync_interval_s), 1,
+		CONFIG_RESYNC_INTERVAL_MAX_S },
 	{ 0 },
 };
 

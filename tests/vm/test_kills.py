@@ -36,14 +36,8 @@ LONGEST = 0.8
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        servers = [made.add_server(1), made.add_server(2), made.add_server(3, model="C")]
-        with contextlib.ExitStack() as echoes:
-            for server in servers:
-                echoes.enter_context(traffic.UdpServer(server))
-                with traffic.udp_client(made) as client:  # resolves all neighbours before counting
-                    traffic.udp_ask(client, server.public)
-            yield made
+    with traffic.three_servers() as made:
+        yield made
         agent.detach()
 
 

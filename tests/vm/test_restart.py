@@ -11,7 +11,7 @@ PER_SECOND = 100
 
 def test_killed_and_started_under_traffic():
     with topology.World() as world:
-        servers = [world.add_server(n) for n in (1, 2)]
+        servers = [world.add_server(n) for n in (1, 2, 3)]
         running = agent.Agent()
         echoes = [traffic.UdpServer(server) for server in servers]
         for server in servers:  # the client's neighbours are resolved before counting

@@ -211,6 +211,18 @@ class Stream(threading.Thread):
         return self.sent, lost, sum(n - 1 for n in self.received.values())
 
 
+@contextlib.contextmanager
+def three_servers():
+    """A world with three game servers that answer, of two models, and whose neighbours are known: what is counted
+    from here on goes its way from the first packet."""
+    with topology.World() as world, contextlib.ExitStack() as echoes:
+        for server in [world.add_server(1), world.add_server(2), world.add_server(3, model="C")]:
+            echoes.enter_context(UdpServer(server))
+            with udp_client(world) as client:
+                udp_ask(client, server.public)
+        yield world
+
+
 class Unharmed:
     """Replies of all game servers all the time, none of which may be lost, doubled, or sent over the POP."""
 
