@@ -383,15 +383,18 @@ static void say(struct client *client, const char *text, size_t size, size_t pie
 		ssize_t n = send(client->fd, text + at, size - at < piece ? size - at : piece,
 			MSG_NOSIGNAL | MSG_DONTWAIT);
 
-		client->ended = n < 0 && errno != EAGAIN;
+		bool full = n < 0 && errno == EAGAIN;
+
+		client->ended = n < 0 && !full;
 		if (n > 0)
 			at += (size_t)n;
 		run_agent(client->flags);
 		CHECK(__sanitizer_get_current_allocated_bytes() < held + HELD_MAX);
 		if (!(client->flags & READS_LATE))
 			take_replies(client);
-		else if (n < 0 && errno == EAGAIN)
-			break; /* both wait for the other: that is all he can say */
+		/* Both wait for the other, or he watches and is not listened to: that is all he can say. */
+		if (full && (client->flags & READS_LATE || client->streams))
+			break;
 	}
 }
 
