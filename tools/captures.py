@@ -192,7 +192,7 @@ def take_all(place):
             stack.enter_context(traffic.UdpServer(world.add_server(n, pop, model, name)))
         configuration = stack.enter_context(contextlib.ExitStack())
         configuration.callback(lambda: CONFIG.unlink(missing_ok=True))
-        running = agent.Agent()
+        running = agent.Agent(command=(agent.AGENT,))
         streams = [traffic.Stream(world, world.servers[n].public, rate)
                    for n, (_name, _pop, _model, rate) in enumerate(SERVERS, 1)]
         topology.wait_for(lambda: all(len(stream.received) > 20 for stream in streams), "replies", 60)
