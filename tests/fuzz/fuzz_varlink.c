@@ -47,7 +47,7 @@ enum {
 /* ---- the agent behind the socket: it notes what it was asked to do ---- */
 
 struct asked {
-	size_t resyncs, reloads, modes;
+	size_t resyncs, reloads, modes, places;
 	bool pass_is_due;
 };
 
@@ -56,8 +56,8 @@ static struct asked asked;
 static json_t *get_status(void *userdata)
 {
 	(void)userdata;
-	return json_pack("{s:i, s:[], s:[{s:s}]}", "schema_version", 1, "tunnels", "namespaces",
-		"label", "host");
+	return json_pack("{s:i, s:[], s:[], s:[{s:s}]}", "schema_version", 1, "tunnels",
+		"interfaces", "namespaces", "label", "host");
 }
 
 static json_t *get_picture(void *userdata)
@@ -103,6 +103,26 @@ static int do_set_mode(void *userdata, const char *netns, const char *ifname,
 	return 0;
 }
 
+static int do_attach(void *userdata, const char *ifname)
+{
+	(void)userdata;
+	(void)ifname;
+	asked.places++;
+	asked.pass_is_due = true;
+	return 0;
+}
+
+static int do_detach(void *userdata)
+{
+	return do_attach(userdata, NULL);
+}
+
+static bool is_placed(void *userdata)
+{
+	(void)userdata;
+	return true;
+}
+
 static const struct control_agent fake_agent = {
 	.status = get_status,
 	.picture = get_picture,
@@ -110,6 +130,9 @@ static const struct control_agent fake_agent = {
 	.reload = do_reload,
 	.config_path = get_config_path,
 	.set_mode = do_set_mode,
+	.attach = do_attach,
+	.detach = do_detach,
+	.is_placed = is_placed,
 };
 
 static sd_event *event;
@@ -221,6 +244,14 @@ static bool sets_a_mode(json_t *parameters)
 	       json_object_size(parameters) == 2 + (size_t) !!mode + (size_t) !!until;
 }
 
+static bool names_an_interface(json_t *parameters)
+{
+	json_t *ifname = json_object_get(parameters, "ifname");
+
+	return (may_be_left_out(ifname) || json_is_string(ifname)) &&
+	       json_object_size(parameters) == (size_t) !!ifname;
+}
+
 static enum answer expect_change(struct expected *expected, size_t *counter, bool fits)
 {
 	if (!fits || !expected->root)
@@ -268,6 +299,12 @@ static enum answer expect_call(struct expected *expected, json_t *call)
 			expected, &expected->asked.reloads, json_object_size(parameters) == 0);
 	if (strcmp(name, VARLINK_IPIPDIRECT ".SetMode") == 0)
 		return expect_change(expected, &expected->asked.modes, sets_a_mode(parameters));
+	if (strcmp(name, VARLINK_IPIPDIRECT ".Attach") == 0)
+		return expect_change(
+			expected, &expected->asked.places, names_an_interface(parameters));
+	if (strcmp(name, VARLINK_IPIPDIRECT ".Detach") == 0)
+		return expect_change(
+			expected, &expected->asked.places, json_object_size(parameters) == 0);
 	return expect_read(name, parameters, more);
 }
 
@@ -437,10 +474,12 @@ static void judge(const struct client *client)
 		CHECK(asked.resyncs <= rest.asked.resyncs);
 		CHECK(asked.reloads <= rest.asked.reloads);
 		CHECK(asked.modes <= rest.asked.modes);
+		CHECK(asked.places <= rest.asked.places);
 	} else {
 		CHECK(asked.resyncs == rest.asked.resyncs);
 		CHECK(asked.reloads == rest.asked.reloads);
 		CHECK(asked.modes == rest.asked.modes);
+		CHECK(asked.places == rest.asked.places);
 	}
 }
 
