@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/config_file.h"
+#include "agent/core/config.h"
 #include "agent/options.h"
 #include "agent/util/account.h"
 #include "agent/util/array.h"
@@ -98,9 +99,10 @@ static int parse_seconds(const char *text, uint32_t *ret)
 
 	errno = 0;
 	value = strtoul(text, &end, 10);
-	if (text[0] < '1' || text[0] > '9' || errno != 0 || *end != '\0' || value > 86400)
-		return usage_error(
-			"--resync-interval: expected 1 to 86400 seconds, got '%s'", text);
+	if (text[0] < '1' || text[0] > '9' || errno != 0 || *end != '\0' ||
+		value > CONFIG_RESYNC_INTERVAL_MAX_S)
+		return usage_error("--resync-interval: expected 1 to %d seconds, got '%s'",
+			CONFIG_RESYNC_INTERVAL_MAX_S, text);
 	*ret = (uint32_t)value;
 	return 0;
 }
