@@ -7,31 +7,27 @@
 #include "agent/core/status.h"
 #include "agent/core/status_netns.h"
 #include "agent/util/cleanup.h"
+#include "agent/util/escape.h"
 
 /* What changes while it is read is read again; a busy host may need some tries. */
 #define UNREAD_MAX 5
 
 json_t *status_text(const char *bytes)
 {
-	static const char digits[] = "0123456789abcdef";
 	_cleanup_free_ char *escaped = NULL;
 	json_t *text = json_string(bytes);
 	char *out;
 
 	if (text)
 		return text;
-	escaped = out = malloc(4 * strlen(bytes) + 1);
+	escaped = out = malloc(ESCAPED_MAX * strlen(bytes) + 1);
 	if (!escaped)
 		return NULL;
 	for (const unsigned char *p = (const unsigned char *)bytes; *p; p++) {
-		if (*p < 0x80) {
+		if (*p < 0x80)
 			*out++ = (char)*p;
-			continue;
-		}
-		*out++ = '\\';
-		*out++ = 'x';
-		*out++ = digits[*p >> 4];
-		*out++ = digits[*p & 15];
+		else
+			out = escape_byte(out, *p);
 	}
 	*out = '\0';
 	return json_string(escaped);

@@ -16,6 +16,7 @@
 
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "agent/util/escape.h"
 #include "agent/util/log.h"
 
 static int max_level = LOG_INFO;
@@ -49,15 +50,11 @@ int log_level_parse(const char *name, int *ret)
 
 void log_escape(const char *text, char *out, size_t size)
 {
-	size_t n = 0;
+	const char *end = out + size;
 
-	for (const unsigned char *p = (const unsigned char *)text; *p && n + 5 < size; p++) {
-		if (*p < 0x20 || *p >= 0x7f)
-			n += (size_t)snprintf(out + n, size - n, "\\x%02x", *p);
-		else
-			out[n++] = (char)*p;
-	}
-	out[n] = '\0';
+	for (const unsigned char *p = (const unsigned char *)text; *p && end - out > ESCAPED_MAX; p++)
+		out = escape_invisible(out, *p);
+	*out = '\0';
 }
 
 /* systemd.exec(5): the device and inode of the stream; set for our stderr, or for that of a parent. */

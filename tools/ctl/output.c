@@ -10,39 +10,21 @@
 #include "agent/core/status.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "agent/util/escape.h"
 #include "tools/ctl/ctl.h"
 #include "tools/ctl/output.h"
 
 #define COMPLAINT_INDENT 2
 
-static char *put_hex(char *out, unsigned char c)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	*out++ = '\\';
-	*out++ = 'x';
-	*out++ = digits[c >> 4];
-	*out++ = digits[c & 15];
-	return out;
-}
-
-static char *put_visible(char *out, unsigned char c)
-{
-	if (c < 0x20 || c >= 0x7f)
-		return put_hex(out, c);
-	*out++ = (char)c;
-	return out;
-}
-
 char *text_escape(const char *text)
 {
-	char *escaped = malloc(4 * strlen(text) + 1);
+	char *escaped = malloc(ESCAPED_MAX * strlen(text) + 1);
 	char *out = escaped;
 
 	if (!escaped)
 		return NULL;
 	for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-		out = put_visible(out, *p);
+		out = escape_invisible(out, *p);
 	*out = '\0';
 	return escaped;
 }
@@ -70,9 +52,9 @@ const char *shell_word(const char *name, char buf[static SHELL_WORD_MAX])
 		unsigned char c = (unsigned char)name[i];
 
 		if (c == '\'' || c == '\\')
-			out = put_hex(out, c);
+			out = escape_byte(out, c);
 		else
-			out = put_visible(out, c);
+			out = escape_invisible(out, c);
 	}
 	*out++ = '\'';
 	*out = '\0';
