@@ -67,9 +67,21 @@ WITH_DATA = ("read", "pread64", "write", "sendto", "recvfrom", "sendmsg", "recvm
 VALUES = {"read": ("retval=0",), "write": ("retval=0",), "recvmsg": ("retval=0",)}
 
 
+# The kernel may do a part: partial.c. To count such calls, a number that none reaches.
+PART = "in part"
+COUNT_PARTS = ("read", 1 << 30, PART)
+# Without these no status is written, or it is not known that there is one to write.
+NEEDED_TO_SAY = {"openat", "write", "renameat", "mmap"}
+
+
 def faults_of(call):
     """As strace wants them behind `inject=CALL:`."""
     return [f"error={name}" for name in ERRORS.get(call, OTHERS)] + list(VALUES.get(call, ()))
+
+
+def cut_in(text):
+    """Of partial's report: {call: (how many were cut short, of how many that the kernel may do in part)}."""
+    return {call: (int(cut), int(seen)) for call, cut, seen in re.findall(r"^(\w+): (\d+) of (\d+)$", text, re.M)}
 
 
 def calls_in(text):
@@ -89,13 +101,13 @@ def place_of(call, text):
     return call, " ".join(commands[:2]) or re.sub(r"\d+", "N", path[1] if path else "")
 
 
-def places_in(text, after=0):
+def places_in(text, after=0, but=None):
     """{place: numbers of its calls}; a number counts among all of that call in its process, as `when=` does. What came
-    before line `after` counts without being listed."""
+    before line `after` counts without being listed; process `but` is left out."""
     places, numbers = collections.defaultdict(list), collections.Counter()
     for i, (process, call, arguments) in enumerate(calls_in(text)):
         numbers[process, call] += 1
-        if i >= after and call not in NEVER_FAIL:
+        if i >= after and process != but and call not in NEVER_FAIL:
             places[place_of(call, arguments)].append(numbers[process, call])
     return {place: sorted(set(found)) for place, found in places.items()}
 
@@ -132,3 +144,8 @@ def all_of(places):
         for i in range(turns[call], len(faults)):
             cases.append((call, numbers[i % len(numbers)], faults[i]))
     return cases
+
+
+def parts_of(counts):
+    """[(call, number, PART)]: each of those calls, as cut_in() has them."""
+    return [(call, number, PART) for call, (_, seen) in sorted(counts.items()) for number in range(1, seen + 1)]
