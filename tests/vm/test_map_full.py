@@ -20,17 +20,18 @@ CONFIG = "/tmp/config.json"
 
 @pytest.fixture
 def world():
-    with topology.World() as made:
+    with traffic.three_servers() as made:
         yield made
 
 
-def way_of_a_reply(world, server):
-    before = world.counters()
+def way_of_a_reply(world, server, replies):
+    """Those of the others, all the time, go direct."""
+    before = world.counters()["host_ipip"]
     with traffic.udp_client(world) as client:
         _, peer = traffic.udp_ask(client, server.public)
         assert peer == (server.public, traffic.PORT)
-    after = world.counters()
-    (way,) = [way for way in ("host_ipip", "host_direct") if after[way] > before[way]]
+    way = "host_ipip" if world.counters()["host_ipip"] > before else "host_direct"
+    replies.besides[way] += 1
     return way
 
 
@@ -50,23 +51,23 @@ def states():
 def test_a_map_that_is_full(world):
     with open(CONFIG, "w", encoding="utf-8") as file:
         json.dump({"max_entries": ROOM}, file)
-    first = world.add_server(1)
     with contextlib.ExitStack() as stack:
         stack.callback(agent.detach)
         stack.enter_context(agent.Agent("--config", CONFIG, "--resync-interval", "3600"))
-        stack.enter_context(traffic.UdpServer(first))
-        ships = stack.enter_context(fleet.Fleet(ROOM - 1, uplink=False))
-        full = {first.remote: first.public, **{remote: remote for remote in ships.remotes.values()}}
+        ships = stack.enter_context(fleet.Fleet(ROOM - len(world.servers), uplink=False))
+        full = {**{server.remote: server.public for server in world.servers.values()},
+                **{remote: remote for remote in ships.remotes.values()}}
         topology.wait_for(lambda: agent.map_now() == full, "the last place is taken", 30)
         topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "full, but nobody is left out", 30)
         assert ctl("status")[0] == 0
 
-        late = world.add_server(2)
+        replies = stack.enter_context(traffic.Unharmed(world, per_second=20))
+        late = world.add_server(4)
         stack.enter_context(traffic.UdpServer(late))
         topology.wait_for(lambda: agent.status()["map"]["no_room"], "it is told", 30)
         assert agent.status()["map"]["no_room"] == [{"remote": late.remote, "inner_source": None}]
         assert agent.map_now() == full, "who was in stays in"
-        assert (way_of_a_reply(world, first), way_of_a_reply(world, late)) == ("host_direct", "host_ipip")
+        assert way_of_a_reply(world, late, replies) == "host_ipip"
         status, text = ctl("status")
         assert status == 4 and "map full: no room for 1 rows" in text
         assert f"{ROOM} remotes" in text and f"room for {ROOM} of each" in text
@@ -78,7 +79,7 @@ def test_a_map_that_is_full(world):
         topology.wait_for(lambda: agent.map_now().get(late.remote) == late.public, "the free place is used", 30)
         topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "and nothing is to be told", 30)
         assert agent.status()["map"]["no_room"] == []
-        assert way_of_a_reply(world, late) == "host_direct"
+        assert way_of_a_reply(world, late, replies) == "host_direct"
         text = ctl("metrics")[1]
         assert ctl("status")[0] == 0 and metric(text, "agent_degraded") == [0]
         assert metric(text, "map_rows_without_room") == [0, 0]

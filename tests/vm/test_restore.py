@@ -29,29 +29,17 @@ only_tcx, only_clsact = only(has_tcx()), only(not has_tcx())
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        server = made.add_server(1)
-        with agent.Agent("--resync-interval", "3600"), traffic.UdpServer(server):
-            with traffic.udp_client(made) as client:  # resolves all neighbours before counting
-                traffic.udp_ask(client, server.public)
+    with traffic.three_servers() as made:
+        with agent.Agent("--resync-interval", "3600"):
             yield made
         agent.detach()
 
 
 @pytest.fixture
-def stream(world):
-    """Replies all the time; each arrives, once, by whichever way."""
-    before = world.counters()
-    made = traffic.Stream(world, world.servers[1].public)
-    made.qdisc_changes = False
-    yield made
-    sent, lost, duplicated = made.stop()
-    after = world.counters()
-    if made.qdisc_changes:
-        assert duplicated == 0
-        return
-    assert (lost, duplicated) == (0, 0)
-    assert sum(after[way] - before[way] for way in ("host_ipip", "host_direct")) == sent
+def replies(world):
+    """Of three tunnels, all the time; each arrives, once, by whichever way."""
+    with traffic.Unharmed(world, per_second=50, all_direct=False) as made:
+        yield made
 
 
 def interface():
@@ -64,53 +52,47 @@ def direct_packets():
     return entry["counters"]["direct_packets"]
 
 
-def goes_direct(world, stream):
-    """Ten replies in a row without tunnel: no more packets may come by tunnel meanwhile."""
-    before, had = world.counters(), len(stream.received)
-    topology.wait_for(lambda: len(stream.received) >= had + 10, "ten replies")
-    return world.counters()["host_ipip"] == before["host_ipip"]
-
-
-def take_off_once(world, stream, command):
+def take_off_once(replies, command):
     """Returns the seconds until it is told that it is back."""
-    assert goes_direct(world, stream)
+    assert replies.ways() == {"direct"}
     before, start = interface()["restored"], time.monotonic()
     topology.run(*command)
     topology.wait_for(lambda: interface()["restored"] == before + 1, "told in the status")
     seconds = time.monotonic() - start
     assert (interface()["error"], agent.status()["agent"]["state"]) == (None, "ok")
-    topology.wait_for(lambda: goes_direct(world, stream), "direct again")
+    topology.wait_for(lambda: replies.ways() == {"direct"}, "direct again")
     with open("/tmp/agent.log", encoding="utf-8") as log:
         assert log.read().count("eth0: somebody took the program off: attached again") == before + 1
     return seconds
 
 
-def take_off(world, stream, make_command):
+def take_off(replies, make_command):
     times = []
     while not times or (min(times) >= WITHIN and len(times) < TRIES):
-        times.append(take_off_once(world, stream, make_command()))
+        times.append(take_off_once(replies, make_command()))
     assert min(times) < WITHIN, times
 
 
 @only_clsact
-def test_the_qdisc_is_deleted(world, stream):
+def test_the_qdisc_is_deleted(replies):
     """The kernel stops the device for that, and again for the new one: packets of everybody are lost."""
-    stream.qdisc_changes = True
-    take_off(world, stream, lambda: ["tc", "qdisc", "del", "dev", "eth0", "clsact"])
+    with replies.gap():
+        take_off(replies, lambda: ["tc", "qdisc", "del", "dev", "eth0", "clsact"])
+    replies.more()
 
 
 @only_clsact
-def test_the_filter_is_deleted(world, stream):
-    take_off(world, stream, lambda: ["tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf"])
+def test_the_filter_is_deleted(replies):
+    take_off(replies, lambda: ["tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf"])
 
 
 @only_clsact
-def test_all_filters_are_deleted(world, stream):
-    take_off(world, stream, lambda: ["tc", "filter", "del", "dev", "eth0", "egress"])
+def test_all_filters_are_deleted(replies):
+    take_off(replies, lambda: ["tc", "filter", "del", "dev", "eth0", "egress"])
 
 
 @only_clsact
-def test_the_filter_is_replaced(world, stream):
+def test_the_filter_is_replaced(replies):
     """What is there now is somebody's: it is told, and stays until they remove it."""
     before = interface()["restored"]
     topology.run("tc", "filter", "replace", "dev", "eth0", "egress", *OURS, "bpf", "direct-action",
@@ -120,20 +102,19 @@ def test_the_filter_is_replaced(world, stream):
     assert (interface()["attachment"], agent.status()["agent"]["state"]) == ("none", "degraded")
     theirs = topology.run("tc", "filter", "show", "dev", "eth0", "egress")
     assert "foreign" in theirs and "direct " not in theirs
-    had = len(stream.received)
-    topology.wait_for(lambda: len(stream.received) >= had + 20, "the tunnel carries the replies")
+    assert replies.ways() == {"ipip"}, "the tunnel carries the replies"
     assert topology.run("tc", "filter", "show", "dev", "eth0", "egress") == theirs
     topology.run("tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
     topology.wait_for(lambda: interface()["attachment"] == "clsact", "attached again")
-    topology.wait_for(lambda: goes_direct(world, stream), "direct again")
+    topology.wait_for(lambda: replies.ways() == {"direct"}, "direct again")
     assert interface()["restored"] == before, "it was not there to be restored"
 
 
 @only_clsact
-def test_others_filters_survive_it(world, stream):
+def test_others_filters_survive_it(replies):
     topology.run("tc", "filter", "add", "dev", "eth0", "egress", "prio", "3", "handle", "1", "bpf",
                  "direct-action", "obj", FOREIGN, "sec", "tc")
-    take_off(world, stream, lambda: ["tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf"])
+    take_off(replies, lambda: ["tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf"])
     assert "pref 3 " in topology.run("tc", "filter", "show", "dev", "eth0", "egress")
     topology.run("tc", "filter", "del", "dev", "eth0", "egress", "prio", "3")
 
@@ -143,19 +124,19 @@ def link_pin():
 
 
 @only_tcx
-def test_the_link_is_detached(world, stream):
+def test_the_link_is_detached(replies):
     def detach():
         link = json.loads(topology.run("bpftool", "-j", "link", "show", "pinned", link_pin()))
         return ["bpftool", "link", "detach", "id", str(link["id"])]
 
-    take_off(world, stream, detach)
+    take_off(replies, detach)
 
 
 @only_tcx
-def test_the_pin_is_removed(world, stream):
+def test_the_pin_is_removed(replies):
     """With its last reference the link goes."""
     pin = link_pin()
-    take_off(world, stream, lambda: ["rm", pin])
+    take_off(replies, lambda: ["rm", pin])
     assert os.path.exists(pin)
 
 

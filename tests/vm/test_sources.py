@@ -17,10 +17,9 @@ import pytest
 import agent
 import kernel
 import topology
+from dweller import AS_USER, LOCAL, USER, Process
 from topology import run, wait_for
 
-USER = 4711  # nobody's number
-LOCAL = "10.9.9.9"
 CONTAINER = "c0ffee00" * 8
 SANDBOX = "/run/docker/netns/fedcba987654"
 HIDDEN = "/tmp/hidden/ns"  # where nobody looks
@@ -28,7 +27,6 @@ HIDDEN = "/tmp/hidden/ns"  # where nobody looks
 RIGHTS = "-all,+net_admin,+net_broadcast,+bpf,+perfmon"  # as in ipipdirect.service
 COMMAND = ["setpriv", "--inh-caps", RIGHTS, "--ambient-caps", RIGHTS, "--bounding-set", RIGHTS,
            "--no-new-privs", *agent.FILTERED]
-AS_USER = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,33 +50,6 @@ def following(seconds=3600):
             running.remotes = remotes
             yield running
     agent.detach()
-
-
-class Process:
-    """Somebody in a namespace of his own, with a tunnel there. Ends when told."""
-
-    def __init__(self, *command, remote=None):
-        self.popen = subprocess.Popen([*command, "sh", "-c", "echo up; exec cat"], text=True,
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.popen.stdout.readline() == "up\n"
-        self.pid = self.popen.pid
-        if remote:
-            self.ip(f"link add tun0 type ipip remote {remote} local {LOCAL}")
-
-    def ip(self, words):
-        run("nsenter", f"--net=/proc/{self.pid}/ns/net", "ip", *words.split())
-
-    def end(self):
-        self.popen.stdin.close()
-        self.popen.wait()
-        self.popen.stdout.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self.popen.poll() is None:
-            self.end()
 
 
 def namespaces():

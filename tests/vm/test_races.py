@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""What discovery may find half done, or done anew under the old name, while replies of three tunnels are under way: none is lost,
+doubled or sent over the POP, and the map comes out right."""
+
+import contextlib
+import os
+import re
+
+import pytest
+
+import agent
+import faults
+import fleet
+import topology
+import traffic
+from dweller import AS_USER, LOCAL, Process
+from topology import run, wait_for
+
+# Between the parts of a dump the agent stands still for so long; within this, its namespace ends.
+STALL_USEC = 400_000
+STALLS = int(os.environ.get("IPIPDIRECT_STALLS", "8"))
+TRIES = 20
+
+
+@pytest.fixture(scope="module")
+def world():
+    with traffic.three_servers() as made:
+        yield made
+        agent.detach()
+
+
+@pytest.fixture
+def running(world):
+    """The agent, without a filter of system calls, as it is traced, and without a periodic pass."""
+    with faults.new_agent() as started, traffic.Unharmed(world, per_second=20) as replies:
+        yield started
+        replies.more()
+
+
+def wait_map(world, others=()):
+    expected = {**{server.remote: server.public for server in world.servers.values()},
+                **{remote: remote for remote in others}}
+    wait_for(lambda: faults.map_now() == expected and faults.says_ok(), f"{expected}, is {faults.map_now()}", 30)
+
+
+def reads_of_a_pass(running):
+    """How often the agent reads of a socket when a namespace comes and its tunnel changes."""
+    with faults.Tracer(running.process.pid, faults.strace("-e", "trace=recvmsg")):
+        run("ip", "netns", "add", "probe")
+        run("ip", "-n", "probe", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.9", "local", LOCAL)
+        wait_for(lambda: "45.0.0.9" in faults.map_now(), "the probe")
+        run("ip", "netns", "delete", "probe")
+        wait_for(lambda: "45.0.0.9" not in faults.map_now(), "its end")
+    return len(re.findall(r"recvmsg\(", faults.trace_text()))
+
+
+def test_a_namespace_ends_in_the_middle_of_a_dump(world, running):
+    """At each of the reads of a pass, or some of them."""
+    reads, stalled = reads_of_a_pass(running), 0
+    for n in range(1, reads + 1, max(1, reads // STALLS)):
+        stall = f"inject=recvmsg:delay_enter={STALL_USEC}:when={n}"
+        run("ip", "netns", "add", "short")
+        with faults.Tracer(running.process.pid, faults.strace("-e", "trace=recvmsg", "-e", stall)):
+            run("ip", "-n", "short", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.8", "local", LOCAL)
+            run("ip", "netns", "delete", "short")
+            wait_map(world)
+        stalled += "(DELAYED)" in faults.trace_text()
+    assert stalled >= min(reads, STALLS) // 2
+    wait_map(world)
+
+
+def test_a_half_made_file(world, running):
+    path = "/run/netns/half"
+    try:
+        with open(path, "wb"):
+            pass
+        wait_for(lambda: [file["path"] for file in agent.status()["skipped_files"]] == [path], "the placeholder")
+        wait_map(world)
+        run("unshare", f"--net={path}", "ip", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.7", "local", LOCAL)
+        wait_map(world, ["45.0.0.7"])
+        run("umount", path)
+        wait_map(world)
+    finally:
+        run("umount", path, check=False)
+        run("rm", "-f", path)
+
+
+def test_a_remote_is_changed_while_the_tunnel_is_down(world, running):
+    """No event says so. The next full pass sees it; until then the row of before is that of a tunnel that sends nothing."""
+    with fleet.Fleet(1, uplink=False) as ships:
+        wait_map(world, [ships.remotes[0]])
+        ships.change(0)
+        agent.resync()
+        wait_map(world, [ships.remotes[0]])
+        ships.set_up([0])
+        wait_map(world, [ships.remotes[0]])
+    wait_map(world)
+
+
+def process_with(pid, *command, **options):
+    """A process that gets this pid, which nobody has."""
+    for _ in range(TRIES):
+        with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
+            file.write(str(pid - 1))
+        made = Process(*command, **options)
+        if made.pid == pid:
+            return made
+        made.end()
+    raise AssertionError(f"somebody else was faster, {TRIES} times")
+
+
+@pytest.fixture
+def link():
+    """In /run/netns, to the namespace of a process that is to be named."""
+    path = "/run/netns/panel"
+    with contextlib.ExitStack() as stack:
+        def name(pid):
+            os.symlink(f"/proc/{pid}/ns/net", path)
+            stack.callback(os.unlink, path)
+        yield name
+
+
+def test_a_pid_is_used_again(world, running, link):
+    """By somebody who may do what he likes in a namespace of his own, and gives his tunnel a game server's remote: a link
+    that the host made to the process before makes nothing of his trusted."""
+    first = Process("unshare", "--net", *AS_USER, remote="45.0.0.6")
+    link(first.pid)
+    wait_map(world, ["45.0.0.6"])
+    first.end()
+    victim = world.servers[1]
+    with process_with(first.pid, *AS_USER, "unshare", "-rn", remote=victim.remote) as second:
+        assert second.pid == first.pid
+        run("nsenter", f"--net=/proc/{second.pid}/ns/net", f"--user=/proc/{second.pid}/ns/user", "ip", "address", "add",
+            "198.51.100.77/32", "dev", "tun0")
+        agent.resync()
+        wait_map(world)
+        wait_for(lambda: [netns["owner"] for netns in agent.status()["namespaces"]
+                          if f"process {second.pid}" in netns["found"]] == ["other"], "whose it is")
