@@ -389,14 +389,16 @@ static int attach_wanted(struct interfaces *interfaces, const struct routes *rou
 	interfaces->n = n;
 	if (n == 0 && !interfaces->placement.detached)
 		return 0;
-	r = detach_others(interfaces);
+	interfaces->left_over = detach_others(interfaces);
 	/* Who wants it off waits until it is. */
-	if (r < 0 && interfaces->placement.detached)
-		return r;
+	if (interfaces->left_over < 0 && interfaces->placement.detached)
+		return interfaces->left_over;
 	give_back_others(interfaces);
 	r = all_attached ? dataplane_settle(interfaces->dataplane) : 0;
-	if (r < 0)
+	if (r < 0) {
 		log_warning("cannot remove pins of a former program: %s", strerror(-r));
+		interfaces->left_over = r;
+	}
 	return 0;
 }
 
@@ -544,6 +546,7 @@ int interfaces_follow(struct interfaces *interfaces)
 	if (interfaces_wait(interfaces) > 0)
 		return 0;
 	interfaces->may_pass = false;
+	interfaces->left_over = 0;
 	r = read_routes(interfaces, &routes);
 	if (r == 0)
 		r = attach_wanted(interfaces, &routes);
@@ -552,8 +555,11 @@ int interfaces_follow(struct interfaces *interfaces)
 	if (r < 0)
 		return r;
 	tell_routes(interfaces, &routes);
-	interfaces->stale = interfaces->may_pass;
+	interfaces->stale = interfaces->may_pass || interfaces->left_over < 0;
 	interfaces->attachments_stale = false;
+	/* All is attached; what is left is done by another pass. */
+	if (interfaces->left_over < 0)
+		return interfaces->left_over;
 	return interfaces->may_pass ? -EAGAIN : 0;
 }
 

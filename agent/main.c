@@ -42,6 +42,7 @@
 /* So soon it is mended, however long it lasted. */
 #define RETRY_MAX_USEC (4 * USEC_PER_SEC)
 #define LINKS_USEC (1000 * 1000)
+#define NOTIFY_USEC (1000 * 1000)
 
 /* What a plan changed may decide who has an address next; a world that stands still is at rest by then. */
 #define FURTHER_MAX 2
@@ -77,6 +78,7 @@ struct agent {
 	struct publisher publisher;
 	unsigned int further; /* passes since the last bell, for what the one before changed */
 	bool is_unsettled;    /* another one is to follow */
+	bool is_ready_untold; /* to the manager */
 	char notified[128];   /* what the service manager was told last */
 	int run_dir, lock, bell_fd, own_bell_fd, mount_bell_fd, link_bell_fd;
 };
@@ -177,12 +179,22 @@ static int pass_in(struct agent *agent, uint64_t usec)
 	return sd_event_source_set_enabled(agent->pass_timer, SD_EVENT_ONESHOT);
 }
 
+/* The manager ends who is not ready in time, so it is told again where that failed; not where nobody listens. */
+static void notify_ready(struct agent *agent)
+{
+	int r = sd_notify(0, "READY=1");
+
+	agent->is_ready_untold = r < 0 && r != -ECONNREFUSED && r != -ENOENT;
+}
+
 /* Only what is new: a manager that does not read would block us in time. */
 static void notify_status(struct agent *agent)
 {
 	const struct reconciler *reconciler = &agent->reconciler;
 	char text[sizeof(agent->notified)];
 
+	if (agent->is_ready_untold)
+		notify_ready(agent);
 	(void)snprintf(text, sizeof(text), "STATUS=%zu tunnels, %zu rows, %zu namespaces%s",
 		reconciler->tunnels.n, reconciler->have.n, reconciler->observer.snapshot.n_netns,
 		reconciler_is_degraded(reconciler) ? "; degraded" : "");
@@ -297,6 +309,8 @@ static int pass_later(struct agent *agent)
 		r = pass_in(agent, 0);
 	if (r == 0 && agent->retry_usec > 0)
 		r = pass_in(agent, agent->retry_usec);
+	if (r == 0 && agent->is_ready_untold)
+		r = pass_in(agent, NOTIFY_USEC);
 	if (r == 0 && wait < UINT64_MAX)
 		r = pass_in(agent, wait);
 	if (r == 0 && due > 0)
@@ -454,7 +468,7 @@ static int reload(struct agent *agent, int *ret_taken)
 	(void)sd_notify(0, "RELOADING=1");
 	taken = take_config(agent);
 	tell_reload(agent, taken);
-	(void)sd_notify(0, "READY=1");
+	notify_ready(agent);
 	reconciler_ring_at_once(&agent->reconciler);
 	r = arm_periodic(agent);
 	if (r < 0 || (r = on_bell(agent, 0)) < 0)
@@ -770,8 +784,8 @@ static int open_run_directory(struct agent *agent)
 		log_error("cannot use the directory %s: %s", path, strerror(-r));
 		return r;
 	}
-	agent->lock =
-		openat(agent->run_dir, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+	agent->lock = TEMP_FAILURE_RETRY(
+		openat(agent->run_dir, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640));
 	if (agent->lock < 0) {
 		r = -errno;
 		log_error("cannot open %s/" LOCK_FILE ": %s", path, strerror(-r));
@@ -824,7 +838,7 @@ static int run_loop(struct agent *agent)
 	(void)first_pass(agent, AT_ONCE);
 	r = publisher_publish(&agent->publisher);
 	open_control(agent);
-	(void)sd_notify(0, "READY=1");
+	notify_ready(agent);
 	if ((r < 0 && (r = publisher_publish_soon(&agent->publisher)) < 0) ||
 		(r = arm_periodic(agent)) < 0 || (r = run_upkeep(agent)) < 0 ||
 		(r = arm_links_timer(agent)) < 0 || (r = pass_later(agent)) < 0 ||

@@ -18,7 +18,7 @@ int file_open_directory(const char *path, unsigned int mode, int *ret_fd)
 
 	if (mkdir(path, mode) < 0 && errno != EEXIST)
 		return -errno;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = TEMP_FAILURE_RETRY(open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 	if (fd < 0)
 		return errno == ELOOP ? -ENOTDIR : -errno;
 	if (fstat(fd, &st) < 0)
@@ -58,7 +58,8 @@ int file_replace(int directory, const char *name, const char *text, size_t size)
 	/* What is there was left by an agent that was killed here. */
 	if (unlinkat(directory, beside, 0) < 0 && errno != ENOENT)
 		return -errno;
-	fd = openat(directory, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+	fd = TEMP_FAILURE_RETRY(openat(
+		directory, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640));
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, text, size);
@@ -87,8 +88,8 @@ static int make_room(char **text, size_t size, size_t max, size_t *room)
 
 int file_read_at(int directory, const char *path, size_t max, char **ret, size_t *ret_size)
 {
-	_cleanup_close_ int fd =
-		openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	_cleanup_close_ int fd = TEMP_FAILURE_RETRY(
+		openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	_cleanup_free_ char *text = NULL;
 	size_t size = 0, room;
 	struct stat st;

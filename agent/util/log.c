@@ -52,7 +52,8 @@ void log_escape(const char *text, char *out, size_t size)
 {
 	const char *end = out + size;
 
-	for (const unsigned char *p = (const unsigned char *)text; *p && end - out > ESCAPED_MAX; p++)
+	for (const unsigned char *p = (const unsigned char *)text; *p && end - out > ESCAPED_MAX;
+		p++)
 		out = escape_invisible(out, *p);
 	*out = '\0';
 }

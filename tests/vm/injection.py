@@ -96,7 +96,7 @@ def calls_in(text):
 
 def place_of(call, text):
     """Calls of one kind are told apart by what they are for: paths and numbers do not count, commands do."""
-    commands = re.findall(r"\b(?:RTM|BPF|PR|SIOC|SO|NETLINK|NLA|NS|F)_[A-Z_0-9]+", text)
+    commands = re.findall(r"\b(?:(?:RTM|BPF|PR|SIOC|SO|NETLINK|NLA|NS|F)_[A-Z_0-9]+|(?:READY|STOPPING|STATUS)=)", text)
     path = None if call in WITH_DATA else re.search(r'"([^"]*)"', text)
     return call, " ".join(commands[:2]) or re.sub(r"\d+", "N", path[1] if path else "")
 
@@ -112,12 +112,27 @@ def places_in(text, after=0, but=None):
     return {place: sorted(set(found)) for place, found in places.items()}
 
 
+def reads_before(text, after):
+    """{call: how many} of files, before line `after`: of the loader, which reads nothing else."""
+    return collections.Counter(call for _, call, _ in calls_in(text)[:after] if call in ("read", "pread64"))
+
+
 def after_the_loader(text):
     """The loader's own failures are none of the agent's; it ends with the map of ld.so.cache."""
     calls = [call[1:] for call in calls_in(text)]
     size = next(re.match(r"NULL, (\d+), PROT_READ", args)[1] for (before, path), (call, args) in zip(calls, calls[2:])
                 if call == "mmap" and before == "openat" and "ld.so.cache" in path)
     return next(i for i, (call, args) in enumerate(calls) if call == "munmap" and f", {size})" in args) + 1
+
+
+def found_of(places, found):
+    """[(call, number, fault)]: of `found`, [(call, what its place is called in part, fault)], the last call each."""
+    cases = []
+    for call, text, fault in found:
+        numbers = [number for (name, what), listed in places.items() if name == call and text in what for number in listed]
+        assert numbers, f"no {call} of {text}"
+        cases.append((call, max(numbers), fault))
+    return cases
 
 
 def some_of(places, count, rng):
@@ -146,6 +161,8 @@ def all_of(places):
     return cases
 
 
-def parts_of(counts):
-    """[(call, number, PART)]: each of those calls, as cut_in() has them."""
-    return [(call, number, PART) for call, (_, seen) in sorted(counts.items()) for number in range(1, seen + 1)]
+def parts_of(counts, before=()):
+    """[(call, number, PART)]: each of those calls, as cut_in() has them, but as many as `before` has, {call: how many}."""
+    before = dict(before)
+    return [(call, number, PART) for call, (_, seen) in sorted(counts.items())
+            for number in range(before.get(call, 0) + 1, seen + 1)]

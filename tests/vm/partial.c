@@ -64,6 +64,16 @@ static bool is_stream_socket(pid_t pid, int fd)
 	return type == SOCK_STREAM;
 }
 
+/* Its handlers give all, if the buffer has room: kernel/sysctl.c. */
+static bool is_sysctl(const char *link)
+{
+	static const char place[] = "/proc/sys/";
+	char target[sizeof(place) - 1];
+
+	return readlink(link, target, sizeof(target)) == sizeof(target) &&
+	       memcmp(target, place, sizeof(target)) == 0;
+}
+
 /* A datagram, an event or a timer comes whole or not at all. */
 static bool comes_in_parts(pid_t pid, int fd)
 {
@@ -71,7 +81,7 @@ static bool comes_in_parts(pid_t pid, int fd)
 	char path[64];
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
-	if (stat(path, &st) < 0)
+	if (stat(path, &st) < 0 || is_sysctl(path))
 		return false;
 	if (S_ISSOCK(st.st_mode))
 		return is_stream_socket(pid, fd);
@@ -173,7 +183,8 @@ static void report(const char *path, const struct job *job)
 	if (!file)
 		die(path);
 	for (size_t i = 0; i < N_CALLS; i++)
-		(void)fprintf(file, "%s: %lu of %lu\n", calls[i].name, i == job->call ? job->cut : 0, job->seen[i]);
+		(void)fprintf(file, "%s: %lu of %lu\n", calls[i].name,
+			i == job->call ? job->cut : 0, job->seen[i]);
 	if (fclose(file) != 0)
 		die(path);
 }
