@@ -5,10 +5,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/core/status.h"
 #include "agent/interfaces.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/clock.h"
 #include "agent/util/error.h"
+#include "agent/util/file.h"
 #include "agent/util/log.h"
 
 #define GOING_MAX_USEC (1000 * 1000)
@@ -271,6 +273,29 @@ static bool is_going(const struct status_interface *old, int r, uint64_t *ret_si
 	return r == -EAGAIN && is_attached(old) && now - since < GOING_MAX_USEC;
 }
 
+/* What the agent before this one had attached there; 0: nobody knows. */
+static uint32_t former_program(const struct interfaces *interfaces, uint32_t ifindex)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+
+	if (file_read_at(interfaces->guard.directory, STATUS_FILE, STATUS_SIZE_MAX, &text, &size) < 0)
+		return 0;
+	return status_program_of(text, size, ifindex);
+}
+
+static int attach(const struct interfaces *interfaces, const struct host_interface *wanted,
+	uint32_t known, struct attachment *ret)
+{
+	int r = dataplane_attach(interfaces->dataplane, wanted, known, ret);
+
+	if (r != -EEXIST)
+		return r;
+	/* With its pin went what tells a filter of ours from others'; its agent's word is left. */
+	known = former_program(interfaces, wanted->ifindex);
+	return known != 0 ? dataplane_attach(interfaces->dataplane, wanted, known, ret) : r;
+}
+
 static struct status_interface attach_one(
 	struct interfaces *interfaces, const struct host_interface *wanted)
 {
@@ -296,8 +321,8 @@ static struct status_interface attach_one(
 	if (r == 0 && there == 0) {
 		interface.attachment = old->attachment;
 	} else if (r == 0) {
-		r = dataplane_attach(interfaces->dataplane, wanted,
-			old ? old->attachment.program_id : 0, &interface.attachment);
+		r = attach(interfaces, wanted, old ? old->attachment.program_id : 0,
+			&interface.attachment);
 		if (is_going(old, r, &since)) {
 			interface = *old;
 			interface.unpinned_usec = since;

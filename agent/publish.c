@@ -9,14 +9,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/core/status.h"
 #include "agent/publish.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/clock.h"
 #include "agent/util/file.h"
 #include "agent/util/log.h"
 #include "agent/util/memory.h"
-
-#define STATUS_FILE "status.json"
 
 /* Ten times a second at most, and a tenth of a processor; what takes more than half a second, each five. */
 #define PAUSE_MIN_USEC (100 * 1000)

@@ -229,6 +229,22 @@ json_t *status_interface(const struct status_interface *interface)
 		make_guard(&interface->guard), "restored", (json_int_t)interface->restored);
 }
 
+uint32_t status_program_of(const char *text, size_t size, uint32_t ifindex)
+{
+	json_auto_t *document = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+	json_t *list = json_object_get(document, "interfaces"), *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		json_int_t id = json_integer_value(json_object_get(item, "program_id"));
+
+		if (json_integer_value(json_object_get(item, "ifindex")) == (json_int_t)ifindex)
+			return id > 0 && id <= UINT32_MAX ? (uint32_t)id : 0;
+	}
+	return 0;
+}
+
 static json_t *make_interfaces(const struct status *status)
 {
 	json_t *array = json_array();

@@ -67,8 +67,18 @@ struct status {
 	size_t n_interfaces;
 };
 
+/* In the run directory, written anew after a pass. */
+#define STATUS_FILE "status.json"
+#define STATUS_SIZE_MAX ((size_t)64 * 1024 * 1024) /* bytes */
+
 /* A new reference, or NULL when memory is short. */
 json_t *status_make(const struct status *status);
+
+/*
+ * Of the text of a status: the id of the program that its agent had attached to the interface; 0: none, or that is no such
+ * text. Ids are given once (kernel/bpf/syscall.c, bpf_prog_alloc_id()), so whatever has this one is that program.
+ */
+uint32_t status_program_of(const char *text, size_t size, uint32_t ifindex);
 
 /* Whether something needs an operator: a conflict, no room, not attached, not all read. */
 bool status_is_degraded(const struct status *status);

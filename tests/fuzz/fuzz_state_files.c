@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The files in which an agent leaves to the next what operators said and what it turned off. What is refused changes
- * nothing; what is taken is within its limits, and written and read again it is the same.
+ * The files in which an agent leaves to the next what operators said, what it turned off and what it attached. What is
+ * refused changes nothing; what is taken is within its limits, and written and read again it is the same.
  */
 
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include "agent/core/offload.h"
 #include "agent/core/override.h"
 #include "agent/core/placement.h"
+#include "agent/core/status.h"
 #include "agent/util/cleanup.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -97,5 +98,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	parse_overrides(text, size);
 	parse_placement(text, size);
 	parse_memory(text, size);
+	(void)status_program_of(text, size, 2);
 	return 0;
 }

@@ -8,6 +8,7 @@ import re
 NEVER_FAIL = {
     "brk",  # libc asks mmap instead
     "execve", "exit", "exit_group", "futex", "rt_sigreturn", "restart_syscall",
+    "clock_gettime",  # of a clock that there is
     "getpid", "gettid", "getuid", "geteuid", "getgid", "getegid", "rt_sigaction", "rt_sigprocmask", "uname", "umask",
     "munmap", "rseq", "set_robust_list", "set_tid_address",
     "kill", "wait4", "waitid", "getppid",  # of a child that is there, with all signals blocked
@@ -70,13 +71,19 @@ VALUES = {"read": ("retval=0",), "write": ("retval=0",), "recvmsg": ("retval=0",
 # The kernel may do a part: partial.c. To count such calls, a number that none reaches.
 PART = "in part"
 COUNT_PARTS = ("read", 1 << 30, PART)
-# Without these no status is written, or it is not known that there is one to write.
-NEEDED_TO_SAY = {"openat", "write", "renameat", "mmap"}
+# Without these no status is written.
+NEEDED_TO_SAY = {"openat", "write", "renameat", "unlinkat", "mmap"}
 
 
 def faults_of(call):
     """As strace wants them behind `inject=CALL:`."""
     return [f"error={name}" for name in ERRORS.get(call, OTHERS)] + list(VALUES.get(call, ()))
+
+
+def may_be_silent(call, fault):
+    """Whether an agent that has this fault all the time can say nothing. One whose every call is interrupted goes on calling, as
+    each program does; the watchdog ends that."""
+    return call in NEEDED_TO_SAY or fault == "error=EINTR"
 
 
 def cut_in(text):

@@ -93,10 +93,25 @@ def test_below_a_running_agent_that_is_told_to_attach(replies):
 
 
 def test_while_no_agent_runs(replies):
-    """A filter stays without its pin, and nobody can say whose it is. It is told, with what removes it."""
+    """A filter stays without its pin, and its maps are nobody's. The next agent knows it by what the last one said."""
+    with start():
+        wait_ways(replies, "direct")
+        program = interface()["program_id"]
+    lose_pins()
+    mount()
+    assert has_tcx() or f"id {program} " in egress()
+    with start():
+        assert (interface()["error"], interface()["attachment"]) == (None, "tcx" if has_tcx() else "clsact")
+        assert interface()["program_id"] != program and f"id {program} " not in egress()
+        wait_ways(replies, "direct")
+
+
+def test_while_no_agent_runs_and_nobody_knows_what_there_was(replies):
+    """The status is gone as well: then a filter is somebody else's. It is told, with what removes it."""
     with start():
         wait_ways(replies, "direct")
     lose_pins()
+    os.unlink("/run/ipipdirect/status.json")
     mount()
     with start():
         if not has_tcx():

@@ -15,11 +15,9 @@
 #include "tools/ctl/output.h"
 
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
-#define STATUS_FILE "status.json"
 #define LOCK_FILE "lock"
 
 /* Some 100000 rows. */
-#define STATUS_SIZE_MAX ((size_t)64 * 1024 * 1024)
 
 static const char *run_directory(void)
 {
