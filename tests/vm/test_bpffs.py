@@ -31,7 +31,7 @@ def world():
 @pytest.fixture(autouse=True)
 def replies(world):
     """Of three tunnels, all the time; each arrives, once, by whichever way."""
-    with traffic.Unharmed(world, per_second=50, all_direct=False) as made:
+    with traffic.Unharmed(world, per_second=20, all_direct=False) as made:
         yield made
         if not os.path.ismount("/sys/fs/bpf"):
             mount()

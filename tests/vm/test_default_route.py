@@ -120,7 +120,7 @@ def test_a_better_metric(world):
 
 def test_a_replaced_route_under_traffic(world):
     """There and back: the new interface has the program before the old one loses it."""
-    with traffic.Unharmed(world, per_second=50, all_direct=False) as replies:
+    with traffic.Unharmed(world, per_second=20, all_direct=False) as replies:
         for route, name in ((f"default via {GATEWAY2} dev eth1", "eth1"), (DEFAULT, "eth0")):
             replies.more()
             ip(f"route replace {route}")
@@ -140,7 +140,7 @@ def test_the_interface_is_deleted_and_made_again(world):
     wait_attached("eth1")
     old = ifindex("eth1")
     ask(world, 1)  # the gateway is resolved
-    with traffic.Unharmed(world, per_second=50, all_direct=False) as replies:
+    with traffic.Unharmed(world, per_second=20, all_direct=False) as replies:
         with replies.gap():
             ip("link delete eth1")
             topology.wait_for(lambda: attached() == [], "seen to be gone")

@@ -35,7 +35,7 @@ SEED = int(os.environ.get("IPIPDIRECT_SEED", "1"))
 FAULTS = os.environ.get("IPIPDIRECT_FAULTS", "some")
 ALL = FAULTS == "all"
 ONE = FAULTS.replace("when=", "").split(":") if ":" in FAULTS else None
-SOME, SOME_PARTS = 6, 2  # calls a test, when not all
+SOME, SOME_PARTS = 4, 1  # calls a test, when not all
 SHARD, SHARDS = (int(n) for n in os.environ.get("IPIPDIRECT_SHARD", "1/1").split("/"))
 LASTS = float(os.environ.get("IPIPDIRECT_LASTS", "2.5"))
 OTHER = os.path.join(agent.BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")

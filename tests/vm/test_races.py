@@ -18,7 +18,7 @@ from topology import run, wait_for
 
 # Between the parts of a dump the agent stands still for so long; within this, its namespace ends.
 STALL_USEC = 400_000
-STALLS = int(os.environ.get("IPIPDIRECT_STALLS", "8"))
+STALLS = int(os.environ.get("IPIPDIRECT_STALLS", "5"))
 TRIES = 20
 
 
