@@ -8,21 +8,11 @@
 #include "agent/core/plan.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "tests/random.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/world.h"
 
 #define ROUNDS 2000
-
-/* xorshift32: the same worlds in every run. */
-static uint32_t random_state;
-
-static uint32_t random_below(uint32_t n)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 17;
-	random_state ^= random_state << 5;
-	return random_state % n;
-}
 
 /* A dozen servers in a small address space, so that remotes and addresses often collide. */
 static void random_world(char *buf, size_t size)

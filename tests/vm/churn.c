@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "schema/maps.h"
+#include "tests/random.h"
 
 #define FIRST_INDEX 100000 /* ours, so that a tunnel made anew need not be looked up */
 #define ADDRESS_BASE (UINT32_C(46) << 24)
@@ -52,16 +53,6 @@ static int64_t now_nsec(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
-static uint32_t random_state;
-
-static uint32_t random_below(uint32_t n)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 17;
-	random_state ^= random_state << 5;
-	return random_state % n;
 }
 
 struct ship {
