@@ -392,6 +392,12 @@ def test_idle_clients_cost_nothing(agent):
         wait_for(lambda: ticks_of_a_second(agent) <= 0.05 * os.sysconf("SC_CLK_TCK"))
 
 
+def calls_within(pid, call, seconds):
+    done = subprocess.run(["timeout", "--signal=INT", str(seconds), "strace", "-qq", "-e", f"trace={call}", "-p", str(pid)], check=False,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return done.stderr.count(f"{call}(")
+
+
 def test_descriptors_that_run_out_do_not_make_it_spin(agent):
     pid = agent.agent.pid
     used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -402,6 +408,8 @@ def test_descriptors_that_run_out_do_not_make_it_spin(agent):
         two.call("org.varlink.service.GetInfo")
         waits.send("org.varlink.service.GetInfo")
         wait_for(lambda: ticks_of_a_second(agent) <= 0.2 * os.sysconf("SC_CLK_TCK"))
+        # Each one and a half seconds, so that who comes later is not kept waiting for long.
+        wait_for(lambda: calls_within(pid, "accept4", 4) >= 2)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
         assert waits.result()["parameters"]["product"] == "ipipdirectd"
 
