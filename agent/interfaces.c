@@ -279,7 +279,8 @@ static uint32_t former_program(const struct interfaces *interfaces, uint32_t ifi
 	_cleanup_free_ char *text = NULL;
 	size_t size;
 
-	if (file_read_at(interfaces->guard.directory, STATUS_FILE, STATUS_SIZE_MAX, &text, &size) < 0)
+	if (file_read_at(interfaces->guard.directory, STATUS_FILE, STATUS_SIZE_MAX, &text, &size) <
+		0)
 		return 0;
 	return status_program_of(text, size, ifindex);
 }
@@ -419,10 +420,14 @@ static int attach_wanted(struct interfaces *interfaces, const struct routes *rou
 	if (interfaces->left_over < 0 && interfaces->placement.detached)
 		return interfaces->left_over;
 	give_back_others(interfaces);
-	r = all_attached ? dataplane_settle(interfaces->dataplane) : 0;
+	if (!all_attached)
+		return 0;
+	r = dataplane_settle(interfaces->dataplane);
 	if (r < 0) {
-		log_warning("cannot remove pins of a former program: %s", strerror(-r));
+		log_warning("cannot give the new maps their place: %s", strerror(-r));
 		interfaces->left_over = r;
+	} else if ((r = dataplane_tidy(interfaces->dataplane)) < 0) {
+		log_warning("cannot remove pins of a former program: %s", strerror(-r));
 	}
 	return 0;
 }

@@ -37,6 +37,7 @@ struct dataplane {
 	uint32_t jumps_id;
 	const char *directory; /* of its maps */
 	bool must_wait;
+	bool has_others; /* sets of maps of other versions are left, which nothing needs any more */
 };
 
 static int unlink_pin(const char *path)
@@ -538,9 +539,21 @@ int dataplane_settle(struct dataplane *dataplane)
 		r = map_dirs_promote();
 		if (r < 0)
 			return r;
+		/* From here on that is this program's, whatever fails. */
 		dataplane->directory = MAP_DIR;
 		dataplane->must_wait = false;
+		dataplane->has_others = true;
 	}
+	return 0;
+}
+
+int dataplane_tidy(struct dataplane *dataplane)
+{
+	int r = dataplane->has_others ? map_dirs_remove_others() : 0;
+
+	if (r < 0)
+		return r;
+	dataplane->has_others = false;
 	return remove_jumps_but(dataplane->jumps_id);
 }
 

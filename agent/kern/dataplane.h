@@ -63,10 +63,11 @@ int dataplane_check(const struct attachment *attachment);
 int dataplane_attached(uint32_t **ret_ifindexes, size_t *ret_n);
 
 /*
- * Gives its maps their final place, and lets go of what former programs needed. Not before every
- * interface has this one: a program that has lost its parts leaves every packet to the tunnel.
+ * Gives its maps their final place, and then lets go of what former programs needed, which does no harm while it is
+ * there. Not before every interface has this one: a program that has lost its parts leaves every packet to the tunnel.
  */
 int dataplane_settle(struct dataplane *dataplane);
+int dataplane_tidy(struct dataplane *dataplane);
 
 /* Removes what is ours from one interface, and its pin. Nothing there is no error. */
 int dataplane_detach(uint32_t ifindex);

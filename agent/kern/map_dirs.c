@@ -132,8 +132,11 @@ int map_dirs_promote(void)
 	r = remove_set(MAPS_PIN_ABI_DIR);
 	if (r < 0)
 		return r;
-	if (rename(MAP_DIR_NEXT, MAP_DIR) < 0)
-		return -errno;
+	return rename(MAP_DIR_NEXT, MAP_DIR) < 0 ? -errno : 0;
+}
+
+int map_dirs_remove_others(void)
+{
 	return remove_sets(false);
 }
 

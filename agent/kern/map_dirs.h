@@ -25,8 +25,11 @@ int map_dirs_have_others(bool *ret);
 /* Removes the set that was being filled. */
 int map_dirs_remove_next(void);
 
-/* Makes the next set the one in use, and removes all others. */
+/* Makes the next set the one in use. The former is removed first, so this is not to be done again once it is done. */
 int map_dirs_promote(void);
+
+/* Removes those of other ABIs. */
+int map_dirs_remove_others(void);
 
 /* Removes all. -ENOTEMPTY: somebody keeps something of his own there. */
 int map_dirs_remove(void);

@@ -50,8 +50,10 @@ class Change:
 
 
 def map_now():
-    with agent.Remotes() as remotes:
+    """Without an agent, `detach` removes the map."""
+    with contextlib.suppress(FileNotFoundError), agent.Remotes() as remotes:
         return remotes.all()
+    return {}
 
 
 def says_ok():
@@ -74,6 +76,11 @@ def is_lying(expected, since):
         synced_at = datetime.datetime.fromisoformat(said["synced_at"]).timestamp() if said["synced_at"] else 0
         return said["state"] == "ok" and synced_at >= since + 2 and map_now() != expected()
     return False
+
+
+def lists(expected):
+    """Whether the status is one of the map as it should be."""
+    return {e["remote"]: e["game_server_ip"] for e in agent.status()["entries"]} == expected()
 
 
 def wait_right(expected):
@@ -309,7 +316,9 @@ class AtWork:
         with Tracer(self.running.process.pid, arguments):
             self.trigger(self)
             wait_right(self.expected)
-            time.sleep(0.5)  # what comes after a pass
+            # What comes after a pass; of many tunnels, that is a while after.
+            topology.wait_for(lambda: lists(self.expected), "a status of it", LIMIT)
+            time.sleep(0.5)
         return trace_text()
 
     def places(self):
@@ -335,7 +344,7 @@ class AtWork:
             with contextlib.suppress(AssertionError):
                 topology.wait_for(lambda: self.has_struck() or self.has_ended() or self.is_right(since), "", 3)
             with contextlib.suppress(AssertionError):
-                topology.wait_for(lambda: self.has_struck() or self.has_ended(), "", 3 if self.children else 0.3)
+                topology.wait_for(lambda: self.has_struck() or self.has_ended(), "", 10 if self.children else 0.3)
         self.report.count["faults"] += 1
         self.report.count["not reached"] += not self.has_struck()
         self.recover(since)

@@ -35,9 +35,9 @@ def dotted(number):
 class Fleet:
     """Namespaces s0, s1 ... with a tunnel z0, z1 ..., and an uplink of the host's if it has none."""
 
-    def __init__(self, size, prefix="s", uplink=True, first_remote=FIRST_REMOTE):
+    def __init__(self, size, prefix="s", uplink=True):
         self.size, self.prefix, self.uplink = size, prefix, uplink
-        self.next_remote = first_remote
+        self.next_remote = FIRST_REMOTE
         self.seed = 0
         self.remotes = {}
         self.sockets = {}
