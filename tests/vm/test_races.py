@@ -4,7 +4,8 @@ doubled or sent over the POP, and the map comes out right."""
 
 import contextlib
 import os
-import re
+import subprocess
+import time
 
 import pytest
 
@@ -43,29 +44,29 @@ def wait_map(world, others=()):
     wait_for(lambda: faults.map_now() == expected and faults.says_ok(), f"{expected}, is {faults.map_now()}", 30)
 
 
-def reads_of_a_pass(running):
-    """How often the agent reads of a socket when a namespace comes and its tunnel changes."""
-    with faults.Tracer(running.process.pid, faults.strace("-e", "trace=recvmsg")):
-        run("ip", "netns", "add", "probe")
-        run("ip", "-n", "probe", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.9", "local", LOCAL)
-        wait_for(lambda: "45.0.0.9" in faults.map_now(), "the probe")
-        run("ip", "netns", "delete", "probe")
-        wait_for(lambda: "45.0.0.9" not in faults.map_now(), "its end")
-    return len(re.findall(r"recvmsg\(", faults.trace_text()))
+def short_life(world, running, *options):
+    """A namespace with a tunnel ends while the agent reads everything. Returns what was traced of its reads of sockets."""
+    run("ip", "netns", "add", "short")
+    run("ip", "-n", "short", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.8", "local", LOCAL)
+    wait_map(world, ["45.0.0.8"])
+    with faults.Tracer(running.process.pid, faults.strace("-e", "trace=recvmsg", *options)):
+        with subprocess.Popen([agent.CTL, "resync"], stdout=subprocess.DEVNULL) as asking:
+            time.sleep(STALL_USEC / 4e6)
+            run("ip", "netns", "delete", "short")
+            assert asking.wait(30) in (0, 4)
+        wait_map(world)
+    return faults.trace_text()
 
 
 def test_a_namespace_ends_in_the_middle_of_a_dump(world, running):
-    """At each of the reads of a pass, or some of them."""
-    reads, stalled = reads_of_a_pass(running), 0
-    for n in range(1, reads + 1, max(1, reads // STALLS)):
-        stall = f"inject=recvmsg:delay_enter={STALL_USEC}:when={n}"
-        run("ip", "netns", "add", "short")
-        with faults.Tracer(running.process.pid, faults.strace("-e", "trace=recvmsg", "-e", stall)):
-            run("ip", "-n", "short", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.8", "local", LOCAL)
-            run("ip", "netns", "delete", "short")
-            wait_map(world)
-        stalled += "(DELAYED)" in faults.trace_text()
-    assert stalled >= min(reads, STALLS) // 2
+    """At each of the reads of its life, or some of them."""
+    reads = short_life(world, running).count("recvmsg(")
+    assert reads >= STALLS
+    stalled = 0
+    for n in range(1, reads + 1, reads // STALLS):
+        stalled += "(DELAYED)" in short_life(world, running, "-e", f"inject=recvmsg:delay_enter={STALL_USEC}:when={n}")
+    print(f"{reads} reads, {stalled} of them held")
+    assert stalled > STALLS // 2
     wait_map(world)
 
 
