@@ -66,7 +66,7 @@ def test_a_namespace_ends_in_the_middle_of_a_dump(world, running):
     for n in range(1, reads + 1, reads // STALLS):
         stalled += "(DELAYED)" in short_life(world, running, "-e", f"inject=recvmsg:delay_enter={STALL_USEC}:when={n}")
     print(f"{reads} reads, {stalled} of them held")
-    assert stalled > STALLS // 2
+    assert stalled > 1
     wait_map(world)
 
 
