@@ -225,28 +225,29 @@ def lasting_cases(places, parts, rng, trigger):
     return [FIRST_TO_LAST[trigger], (call, rng.choice(injection.faults_of(call))), rng.choice(in_parts)]
 
 
+def try_all(world, work, once, lasting=()):
+    """Those that come once, and then those that last, under replies of three tunnels."""
+    trials = [(f"{call}:{fault}:when={number}", lambda case=(call, number, fault): work.fault(*case)) for call, number, fault in once]
+    trials += [(f"{call}:{fault}:when=1+", lambda case=(call, fault): work.lasting(*case, LASTS)) for call, fault in lasting]
+    with traffic.Unharmed(world, per_second=20, all_direct=not work.detaches):
+        harm = Harm(world)
+        for what, strike in trials:
+            with work.report.trial(what) as failed:
+                strike()
+                if not work.detaches:
+                    harm.check()
+            if failed:
+                work.anew()
+
+
 @pytest.mark.parametrize("trigger", [bell, hangup, ask, place],
                          ids=["in a pass", "at SIGHUP", "while clients ask", "while an operator detaches and attaches"])
 def test_at_work(world, ships, expected, trigger):
     report, rng, detaches = Report(trigger.__name__, SEED), random.Random(SEED), trigger is place
     with AtWork(trigger, Change(ships), expected, report, detaches) as work:
         places, parts = work.places(), work.parts()
-        with traffic.Unharmed(world, per_second=20, all_direct=not detaches):
-            harm = Harm(world)
-            for call, number, fault in cases(places, injection.parts_of(parts), rng):
-                with report.trial(f"{call}:{fault}:when={number}") as failed:
-                    work.fault(call, number, fault)
-                    if not detaches:
-                        harm.check()
-                if failed:
-                    work.anew()
-            for call, fault in lasting_cases(places, parts, rng, trigger):
-                with report.trial(f"{call}:{fault}:when=1+") as failed:
-                    work.lasting(call, fault, LASTS)
-                    if not detaches:
-                        harm.check()
-                if failed:
-                    work.anew()
+        once = cases(places, injection.parts_of(parts), rng)
+        try_all(world, work, once, lasting_cases(places, parts, rng, trigger))
     report.end({call for call, _ in places})
 
 
@@ -296,12 +297,5 @@ def test_while_a_child_writes_the_status(world, expected, crowd):
     with AtWork(change_one, crowd, everything, report, children=True) as work:
         places = work.places()
         assert {"openat", "write", "renameat"} <= {call for call, _ in places}, "no child wrote a status"
-        with traffic.Unharmed(world, per_second=20):
-            harm = Harm(world)
-            for call, number, fault in cases(places, [], rng, some=2):
-                with report.trial(f"{call}:{fault}:when={number}") as failed:
-                    work.fault(call, number, fault)
-                    harm.check()
-                if failed:
-                    work.anew()
+        try_all(world, work, cases(places, [], rng, some=2))
     report.end({call for call, _ in places})
