@@ -27,8 +27,10 @@
 /* After the agent's own work. */
 #define PRIORITY 100
 
-/* Whoever takes nothing of an answer for so many ticks is let go. Where there was no descriptor for a client, the next one
- * is accepted after one. */
+/*
+ * Whoever takes nothing of an answer for so many ticks is let go. Where there was no descriptor for a client, the next
+ * one is accepted after one.
+ */
 #define TICK_USEC (1000 * 1000)
 #define STALLED_MAX 30
 

@@ -286,11 +286,12 @@ static uint32_t former_program(const struct interfaces *interfaces, uint32_t ifi
 }
 
 static int attach(const struct interfaces *interfaces, const struct host_interface *wanted,
-	uint32_t known, struct attachment *ret)
+	const struct status_interface *old, struct attachment *ret)
 {
+	uint32_t known = old ? old->attachment.program_id : 0;
 	int r = dataplane_attach(interfaces->dataplane, wanted, known, ret);
 
-	if (r != -EEXIST)
+	if (r != -EEXIST || (old && old->attachment.error == -EEXIST)) /* asked once */
 		return r;
 	/* With its pin went what tells a filter of ours from others'; its agent's word is left. */
 	known = former_program(interfaces, wanted->ifindex);
@@ -322,8 +323,7 @@ static struct status_interface attach_one(
 	if (r == 0 && there == 0) {
 		interface.attachment = old->attachment;
 	} else if (r == 0) {
-		r = attach(interfaces, wanted, old ? old->attachment.program_id : 0,
-			&interface.attachment);
+		r = attach(interfaces, wanted, old, &interface.attachment);
 		if (is_going(old, r, &since)) {
 			interface = *old;
 			interface.unpinned_usec = since;
@@ -391,8 +391,12 @@ static void give_back_others(struct interfaces *interfaces)
 			give_back(interfaces, here.list[i].ifindex, here.list[i].ifname);
 }
 
-/* Attaches to the new interfaces before leaving the old. */
-static int attach_wanted(struct interfaces *interfaces, const struct routes *routes)
+/*
+ * Attaches to the new interfaces before leaving the old. `ret_left_over`: -errno, why a former one is not left, or the maps
+ * are not in their place; 0.
+ */
+static int attach_wanted(
+	struct interfaces *interfaces, const struct routes *routes, int *ret_left_over)
 {
 	_cleanup_free_ struct host_interface *wanted = NULL;
 	_cleanup_free_ struct status_interface *fresh = NULL;
@@ -415,17 +419,18 @@ static int attach_wanted(struct interfaces *interfaces, const struct routes *rou
 	interfaces->n = n;
 	if (n == 0 && !interfaces->placement.detached)
 		return 0;
-	interfaces->left_over = detach_others(interfaces);
+	r = detach_others(interfaces);
 	/* Who wants it off waits until it is. */
-	if (interfaces->left_over < 0 && interfaces->placement.detached)
-		return interfaces->left_over;
+	if (r < 0 && interfaces->placement.detached)
+		return r;
+	*ret_left_over = r;
 	give_back_others(interfaces);
 	if (!all_attached)
 		return 0;
 	r = dataplane_settle(interfaces->dataplane);
 	if (r < 0) {
 		log_warning("cannot give the new maps their place: %s", strerror(-r));
-		interfaces->left_over = r;
+		*ret_left_over = r;
 	} else if ((r = dataplane_tidy(interfaces->dataplane)) < 0) {
 		log_warning("cannot remove pins of a former program: %s", strerror(-r));
 	}
@@ -571,25 +576,24 @@ static int read_routes(struct interfaces *interfaces, struct routes *ret)
 int interfaces_follow(struct interfaces *interfaces)
 {
 	_cleanup_(routes_done) struct routes routes = { 0 };
-	int r;
+	int left_over = 0, r;
 
 	if (interfaces_wait(interfaces) > 0)
 		return 0;
 	interfaces->may_pass = false;
-	interfaces->left_over = 0;
 	r = read_routes(interfaces, &routes);
 	if (r == 0)
-		r = attach_wanted(interfaces, &routes);
+		r = attach_wanted(interfaces, &routes, &left_over);
 	if (r == 0)
 		r = note_gateways(interfaces, &routes);
 	if (r < 0)
 		return r;
 	tell_routes(interfaces, &routes);
-	interfaces->stale = interfaces->may_pass || interfaces->left_over < 0;
+	interfaces->stale = interfaces->may_pass || left_over < 0;
 	interfaces->attachments_stale = false;
-	/* All is attached; what is left is done by another pass. */
-	if (interfaces->left_over < 0)
-		return interfaces->left_over;
+	/* What is wanted is attached; what is left is done by another pass. */
+	if (left_over < 0)
+		return left_over;
 	return interfaces->may_pass ? -EAGAIN : 0;
 }
 

@@ -26,9 +26,8 @@ struct interfaces {
 	bool stale;             /* routes, rules or links may have changed */
 	bool attachments_stale; /* somebody may have taken the program off */
 	bool may_pass;          /* an error of attaching that may pass by itself */
-	int left_over; /* -errno: why a former interface is not left, or maps not in their place; 0 */
-	uint64_t route_reads; /* since the start */
-	uint64_t read_again;  /* microseconds, CLOCK_MONOTONIC: not before that */
+	uint64_t route_reads;   /* since the start */
+	uint64_t read_again;    /* microseconds, CLOCK_MONOTONIC: not before that */
 	struct status_interface *list;
 	size_t n;
 	struct upkeep upkeep; /* of their gateways */

@@ -69,7 +69,7 @@ struct status {
 
 /* In the run directory, written anew after a pass. */
 #define STATUS_FILE "status.json"
-#define STATUS_SIZE_MAX ((size_t)64 * 1024 * 1024) /* bytes */
+#define STATUS_SIZE_MAX ((size_t)64 * 1024 * 1024) /* bytes: some 100000 rows */
 
 /* A new reference, or NULL when memory is short. */
 json_t *status_make(const struct status *status);

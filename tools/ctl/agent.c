@@ -17,8 +17,6 @@
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
 #define LOCK_FILE "lock"
 
-/* Some 100000 rows. */
-
 static const char *run_directory(void)
 {
 	return getenv("RUNTIME_DIRECTORY") ?: RUN_DIR_DEFAULT;
