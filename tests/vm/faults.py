@@ -56,15 +56,9 @@ def map_now():
     return {}
 
 
-def says_ok():
-    with contextlib.suppress(OSError):
-        return agent.status()["agent"]["state"] == "ok"
-    return False
-
-
 def is_right(expected):
     with contextlib.suppress(OSError):
-        return map_now() == expected() and says_ok()
+        return map_now() == expected() and agent.status()["agent"]["state"] == "ok"
     return False
 
 
@@ -321,9 +315,12 @@ class AtWork:
             time.sleep(0.5)
         return trace_text()
 
+    def left_out(self):
+        """The process, as a trace names it, in which nothing counts."""
+        return str(self.running.process.pid) if self.children else None
+
     def places(self):
-        text = self.trace(strace("-s", "200"))
-        return injection.places_in(text, but=str(self.running.process.pid) if self.children else None)
+        return injection.places_in(self.trace(strace("-s", "200")), but=self.left_out())
 
     def parts(self):
         return injection.cut_in(self.trace(arguments_of(*injection.COUNT_PARTS)))
@@ -333,7 +330,7 @@ class AtWork:
         return is_right(self.expected)
 
     def has_struck(self):
-        return was_injected(but=str(self.running.process.pid) if self.children else None)
+        return was_injected(but=self.left_out())
 
     def fault(self, call, number, fault):
         self.survive()

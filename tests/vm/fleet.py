@@ -35,9 +35,9 @@ def dotted(number):
 class Fleet:
     """Namespaces s0, s1 ... with a tunnel z0, z1 ..., and an uplink of the host's if it has none."""
 
-    def __init__(self, size, prefix="s", uplink=True):
+    def __init__(self, size, prefix="s", uplink=True, first_remote=FIRST_REMOTE):
         self.size, self.prefix, self.uplink = size, prefix, uplink
-        self.next_remote = FIRST_REMOTE
+        self.next_remote = first_remote
         self.seed = 0
         self.remotes = {}
         self.sockets = {}
@@ -70,6 +70,13 @@ class Fleet:
                       f"link add name z{n} netns {self.name(n)} type ipip "
                       f"remote {self.remotes[n]} local {UNDERLAY}"]
         topology.run("ip", "-batch", "-", text_in="\n".join(lines) + "\n")
+
+    def fill(self, each):
+        """So many more tunnels in each namespace, which stay as they are. Returns their remotes."""
+        made = [(self.name(n), i, self.take_remote()) for n in sorted(self.remotes) for i in range(each)]
+        topology.run("ip", "-batch", "-", text_in="".join(
+            f"link add name f{i} netns {name} type ipip remote {remote} local {UNDERLAY}\n" for name, i, remote in made))
+        return [remote for _, _, remote in made]
 
     def delete(self, numbers):
         for n in numbers:

@@ -6,10 +6,10 @@
  *	partial CALL NUMBER REPORT -p PID
  *	partial CALL NUMBER REPORT COMMAND [ARGUMENT]...
  *
- * It is the NUMBERth CALL (read, pread64, write, sendto, recvfrom: then of one byte; getdents64: of an entry or two) of those that
- * the kernel may answer so, on regular files, directories and stream sockets. With NUMBER 0, all of them. At the end
- * REPORT has for each CALL how many were cut of how many. SIGTERM has it leave a process that ran before; to one that was started it is
- * passed on, and the exit status is that one's (128 + a signal's number).
+ * It is the NUMBERth CALL (read, pread64, write, sendto, recvfrom: then of one byte; getdents64: of an entry or two) of
+ * those that the kernel may answer so, on regular files, directories and stream sockets. With NUMBER 0, all of them. At
+ * the end REPORT has for each CALL how many were cut of how many. SIGTERM has it leave a process that ran before; to one
+ * that was started it is passed on, and the exit status is that one's (128 + a signal's number).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,9 +27,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define ENTRY_MAX 280 /* bytes, of the longest name */
+#include "agent/util/array.h"
 
-#define N_CALLS (sizeof(calls) / sizeof(calls[0]))
+#define ENTRY_MAX 280 /* bytes, of the longest name */
 
 static const struct {
 	const char *name;
@@ -92,7 +92,7 @@ static bool comes_in_parts(pid_t pid, int fd)
 struct job {
 	pid_t pid;
 	size_t call;
-	unsigned long wanted, cut, seen[N_CALLS];
+	unsigned long wanted, cut, seen[ELEMENTS_OF(calls)];
 	bool is_leaving;
 };
 
@@ -100,7 +100,7 @@ static size_t find_call(unsigned long long number)
 {
 	size_t i = 0;
 
-	while (i < N_CALLS && calls[i].number != number)
+	while (i < ELEMENTS_OF(calls) && calls[i].number != number)
 		i++;
 	return i;
 }
@@ -113,7 +113,8 @@ static void at_entry(struct job *job)
 	if (ptrace(PTRACE_GETREGS, job->pid, NULL, &regs) < 0)
 		return; /* it was killed */
 	i = find_call(regs.orig_rax);
-	if (i == N_CALLS || regs.rdx <= calls[i].length || !comes_in_parts(job->pid, (int)regs.rdi))
+	if (i == ELEMENTS_OF(calls) || regs.rdx <= calls[i].length ||
+		!comes_in_parts(job->pid, (int)regs.rdi))
 		return;
 	job->seen[i]++;
 	if (i != job->call || (job->wanted != 0 && job->seen[i] != job->wanted))
@@ -182,7 +183,7 @@ static void report(const char *path, const struct job *job)
 
 	if (!file)
 		die(path);
-	for (size_t i = 0; i < N_CALLS; i++)
+	for (size_t i = 0; i < ELEMENTS_OF(calls); i++)
 		(void)fprintf(file, "%s: %lu of %lu\n", calls[i].name,
 			i == job->call ? job->cut : 0, job->seen[i]);
 	if (fclose(file) != 0)
@@ -227,7 +228,7 @@ int main(int argc, char *argv[])
 	if (argc < 5)
 		return EX_USAGE;
 	while (strcmp(calls[job.call].name, argv[1]) != 0)
-		if (++job.call == N_CALLS)
+		if (++job.call == ELEMENTS_OF(calls))
 			return EX_USAGE;
 	job.wanted = strtoul(argv[2], NULL, 10);
 	(void)sigemptyset(&set);

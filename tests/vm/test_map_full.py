@@ -55,8 +55,7 @@ def test_a_map_that_is_full(world):
         stack.callback(agent.detach)
         stack.enter_context(agent.Agent("--config", CONFIG, "--resync-interval", "3600"))
         ships = stack.enter_context(fleet.Fleet(ROOM - len(world.servers), uplink=False))
-        full = {**{server.remote: server.public for server in world.servers.values()},
-                **{remote: remote for remote in ships.remotes.values()}}
+        full = {**world.rows(), **{remote: remote for remote in ships.remotes.values()}}
         topology.wait_for(lambda: agent.map_now() == full, "the last place is taken", 30)
         topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "full, but nobody is left out", 30)
         assert ctl("status")[0] == 0

@@ -12,7 +12,6 @@ import pytest
 import agent
 import faults
 import fleet
-import topology
 import traffic
 from dweller import AS_USER, LOCAL, Process
 from topology import run, wait_for
@@ -39,9 +38,7 @@ def running(world):
 
 
 def wait_map(world, others=()):
-    expected = {**{server.remote: server.public for server in world.servers.values()},
-                **{remote: remote for remote in others}}
-    wait_for(lambda: faults.map_now() == expected and faults.says_ok(), f"{expected}, is {faults.map_now()}", 30)
+    faults.wait_right(lambda: {**world.rows(), **{remote: remote for remote in others}})
 
 
 def short_life(world, running, *options):

@@ -206,6 +206,10 @@ class World:
     def remove_server(self, n):
         self.servers.pop(n).remove()
 
+    def rows(self):
+        """{remote: game server IP}, as the map should have them."""
+        return {server.remote: server.public for server in self.servers.values()}
+
     def counters(self):
         """Packets that came from the host, as its gateway saw them: host_ipip, host_direct, …"""
         return self.outside.nft_counters("gw")

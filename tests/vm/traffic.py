@@ -256,7 +256,7 @@ class Unharmed:
         for stream, begin in zip(self.streams, begins):
             stream.excused.update(range(begin, stream.sent))
 
-    def ways(self, seconds=0.2):
+    def ways(self, seconds=0.4):
         """By which ways they leave the host: {"direct"}, {"ipip"}, or both."""
         before = self.world.counters()
         self.more(seconds)
