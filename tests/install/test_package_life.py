@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "tests/vm"))
 
 import topology
 import traffic
+from drop_in import drop_in
 
 PACKAGE, NEWER = os.environ["PACKAGE"], os.environ["NEWER"]
 UNIT = "ipipdirect.service"
@@ -40,8 +41,12 @@ def dpkg(*args):
     return run("dpkg", "--no-triggers", *args)
 
 
+def systemctl(*args):
+    return run("systemctl", *args)
+
+
 def show(name):
-    return run("systemctl", "show", "--value", "-p", name, UNIT).strip()
+    return systemctl("show", "--value", "-p", name, UNIT).strip()
 
 
 def is_active():
@@ -87,10 +92,8 @@ def processes_of(uid):
 @pytest.fixture(scope="module")
 def world():
     pathlib.Path("/usr/sbin/policy-rc.d").unlink(missing_ok=True)  # in this machine's memory only
-    with topology.World() as made:
-        server = made.add_server(1)
-        with traffic.UdpServer(server):
-            yield made
+    with topology.World("A") as made, traffic.UdpServer(made.servers[1]):
+        yield made
 
 
 def test_install_starts_it(world):
@@ -106,7 +109,7 @@ def test_install_starts_it(world):
 
 def test_reload_takes_the_configuration(world):
     (ETC / "config.json").write_text('{ "mode": "shadow" }\n', encoding="utf-8")
-    run("systemctl", "reload", UNIT)
+    systemctl("reload", UNIT)
     topology.wait_for(lambda: way(world) == {"host_ipip"}, "shadow", 30)
     (ETC / "config.json").write_text("{}\n", encoding="utf-8")
     run("ipipdirectctl", "reload")
@@ -123,10 +126,10 @@ def journal(*matches):
 
 def test_the_journal_has_what_it_says_with_fields(world):
     """journald's own: what it was told comes back by what one may look for."""
-    run("systemctl", "start", "systemd-journald.service")
-    run("systemctl", "restart", UNIT)
+    systemctl("start", "systemd-journald.service")
+    systemctl("restart", UNIT)
     (ETC / "config.json").write_text('{ "mode": "sideways" }\n', encoding="utf-8")
-    run("systemctl", "reload", UNIT)
+    systemctl("reload", UNIT)
     topology.wait_for(lambda: journal(f"MESSAGE_ID={CONFIG_REFUSED}"), "the refusal in the journal", 30)
     (entry,) = journal(f"MESSAGE_ID={CONFIG_REFUSED}")
     assert "mode: expected" in entry["MESSAGE"] and entry["PRIORITY"] == "3"
@@ -135,7 +138,7 @@ def test_the_journal_has_what_it_says_with_fields(world):
     row = topology.wait_for(lambda: journal(f"IPIPDIRECT_REMOTE={world.servers[1].remote}"), "its row in the journal", 30)[0]
     assert row["IPIPDIRECT_NETNS"] == world.servers[1].netns
     (ETC / "config.json").write_text("{}\n", encoding="utf-8")
-    run("systemctl", "reload", UNIT)
+    systemctl("reload", UNIT)
 
 
 @contextlib.contextmanager
@@ -156,16 +159,10 @@ def another_agent_unnoticed(world):
 
 @pytest.fixture
 def short_watchdog():
-    directory = pathlib.Path(f"/run/test-units/{UNIT}.d")
-    directory.mkdir()
-    (directory / "watchdog.conf").write_text("[Service]\nWatchdogSec=5\n", encoding="utf-8")
-    run("systemctl", "daemon-reload")
-    run("systemctl", "restart", UNIT)
-    yield
-    (directory / "watchdog.conf").unlink()
-    directory.rmdir()
-    run("systemctl", "daemon-reload")
-    run("systemctl", "restart", UNIT)
+    with drop_in(systemctl, UNIT, "WatchdogSec=5"):
+        systemctl("restart", UNIT)
+        yield
+    systemctl("restart", UNIT)
 
 
 def test_hung_for_longer_than_the_watchdog(world, short_watchdog):

@@ -21,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/vm"))
 
 import kernel
+from drop_in import drop_in
 
 BUILD_DIR = os.environ["BUILD_DIR"]
 SYSTEMD = "/lib/systemd/systemd"
@@ -310,9 +311,6 @@ def test_hung_it_is_ended_and_started_anew(system):
     assert system.agent_pid() != before
 
 
-DROP_IN = pathlib.Path(f"/run/test-units/{UNIT}.d/kill.conf")
-
-
 def refused_calls():
     """What the kernel says of system calls that killed: audit record 1326."""
     lines = subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -322,15 +320,10 @@ def refused_calls():
 @pytest.fixture
 def deadly(system):
     """The filter of system calls kills, so that a call it refuses cannot pass unnoticed."""
-    DROP_IN.parent.mkdir()
-    DROP_IN.write_text("[Service]\nSystemCallErrorNumber=kill\nRestart=no\n", encoding="utf-8")
-    system.systemctl("daemon-reload")
-    system.systemctl("restart", UNIT, check=False)
-    assert system.is_active(), refused_calls()
-    yield system
-    DROP_IN.unlink()
-    DROP_IN.parent.rmdir()
-    system.systemctl("daemon-reload")
+    with drop_in(system.systemctl, UNIT, "SystemCallErrorNumber=kill", "Restart=no"):
+        system.systemctl("restart", UNIT, check=False)
+        assert system.is_active(), refused_calls()
+        yield system
     system.systemctl("reset-failed", UNIT, check=False)
     system.systemctl("restart", UNIT)
     wait_for("the service", system.is_active)
