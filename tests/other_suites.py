@@ -6,6 +6,7 @@ serves the other suites too, under the same key. apt works on a state of its own
 package lists, pins and cache are neither used nor changed, and no root is needed.
 """
 
+import argparse
 import contextlib
 import fcntl
 import os
@@ -13,6 +14,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 
 ARCHIVE, SECURITY = "bookworm", "bookworm-security"
@@ -183,3 +185,19 @@ def kept(name, witness, make):
             (work / "tree").chmod(0o755)
             (work / "tree").rename(done)
     return done
+
+
+def main(program, about, fetch, **arguments):
+    """All of a program that fetches: prints the path that fetch(), given the arguments, returns. Returns its exit status."""
+    parser = argparse.ArgumentParser(prog=program, description=about,
+                                     epilog="It is fetched once; remove the printed directory to get a newer one. "
+                                            "IPIPDIRECT_CACHE sets the cache directory (/var/cache/ipipdirect).")
+    for name, options in arguments.items():
+        parser.add_argument(name, **options)
+    given = vars(parser.parse_args())
+    try:
+        print(fetch(**given))
+    except (Failure, OSError) as error:
+        print(f"{' '.join([program, *given.values()])}: {error}", file=sys.stderr)
+        return 1
+    return 0
