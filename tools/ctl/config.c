@@ -11,6 +11,7 @@
 #include "agent/config_file.h"
 #include "agent/core/status.h"
 #include "agent/util/cleanup.h"
+#include "agent/util/escape.h"
 #include "tools/ctl/ctl.h"
 #include "tools/ctl/output.h"
 
@@ -30,7 +31,7 @@ struct excerpt {
 
 static int excerpt_make(const char *line, size_t size, unsigned int column, struct excerpt *ret)
 {
-	char *text = malloc(4 * size + 1);
+	char *text = malloc(ESCAPED_MAX * size + 1);
 	unsigned int characters = 0;
 	size_t n = 0, caret = 0;
 	bool found = false;
@@ -45,12 +46,7 @@ static int excerpt_make(const char *line, size_t size, unsigned int column, stru
 			caret = n;
 			found = true;
 		}
-		if (c >= 0x20 && c < 0x7f)
-			text[n++] = (char)c;
-		else if (c == '\t')
-			text[n++] = ' ';
-		else
-			n += (size_t)sprintf(text + n, "\\x%02x", c);
+		n = (size_t)(escape_invisible(text + n, c == '\t' ? ' ' : c) - text);
 	}
 	text[n] = '\0';
 	*ret = (struct excerpt){ text, n, found ? caret : n };
@@ -105,7 +101,7 @@ static int refuse(const struct ctl *ctl, const char *code, const char *path, con
 	int status = ctl_fail_with(ctl, CTL_FAILED, code, status_config_error(path, error),
 		"%s: %s", path, config_error_format(error, line));
 
-	if (!ctl->json && error->line > 0)
+	if (!ctl->json && text && error->line > 0)
 		show_line(text, size, error);
 	return status;
 }
