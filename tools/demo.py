@@ -32,7 +32,7 @@ import traffic
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 
 POPS = {1: 30, 2: 60}  # number: milliseconds there and back
-# name, POP, model (DESIGN's A: the remote is the public address; C: the device holds it)
+# name, POP, model (A: the remote is the public address; C: the device holds it)
 SERVERS = (("minecraft", 1, "A"), ("rust", 1, "C"), ("valheim", 2, "C"), ("factorio", 2, "C"))
 REQUESTS = 10  # to each server
 TCP_BYTES = 4_000_000

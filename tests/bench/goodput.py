@@ -125,8 +125,8 @@ def main():
     parser.add_argument("--json", action="store_true", help="all figures, as JSON")
     args = parser.parse_args()
     size = args.megabytes << 20
-    with topology.World() as world:
-        server = world.add_server(1)
+    with topology.World("A") as world:
+        server = world.servers[1]
         # As any network card; through the tunnel the POP's ipip device does it.
         client = ethtool.Device("eth0", world.outside.netns_fd("client"))
         client.set({"rx-gro": True})

@@ -44,8 +44,7 @@ def world():
     # Kernels before 5.11 charge BPF maps to this limit.
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     os.chmod(BPFFS, 0o711)
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         yield made
 
 

@@ -16,8 +16,7 @@ import traffic
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         with agent.Agent() as running:
             made.agent = running
             send(made, 20)

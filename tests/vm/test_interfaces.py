@@ -108,8 +108,7 @@ UPLINKS = {"vlan": vlan, "bridge": bridge, "bond": bond, "tun": tun}
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         yield made
 
 

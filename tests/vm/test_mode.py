@@ -26,9 +26,7 @@ SOCKET = "/run/ipipdirect/io.ipipdirect"
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        for n in (1, 2):
-            made.add_server(n)
+    with topology.World("AA") as made:
         yield made
         agent.detach()
 

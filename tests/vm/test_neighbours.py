@@ -49,8 +49,7 @@ def packets_seen(name):
 
 @pytest.fixture
 def world():
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         yield made
     wait_freed("foreign")
 

@@ -24,8 +24,7 @@ KERNEL_CLEARS = tuple(int(n) for n in os.uname().release.split(".")[:2]) >= (7, 
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         yield made
 
 

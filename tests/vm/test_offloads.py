@@ -202,8 +202,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab():
-    with topology.World() as world:
-        world.add_server(1)
+    with topology.World("A") as world:
         with contextlib.closing(Lab(world)) as made:
             yield made
 

@@ -17,8 +17,7 @@ A2S_INFO = b"\xff\xff\xff\xff\x49"
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         write({})
         with agent.Agent("--config", CONFIG) as running:
             made.agent = running

@@ -43,8 +43,7 @@ def world():
     shutil.copy(agent.AGENT, PROGRAM)
     shutil.copy(agent.CTL, CTL)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         yield made
     agent.detach()
 

@@ -7,8 +7,8 @@ import traffic
 
 
 def test_each_answers_with_its_own_address():
-    with topology.World() as world:
-        servers = [world.add_server(n, pop=1, model="C") for n in (1, 2)]
+    with topology.World("CC") as world:
+        servers = list(world.servers.values())
         assert servers[0].remote == servers[1].remote
         with agent.Agent():
             with agent.Remotes() as remotes:
@@ -26,9 +26,8 @@ def test_each_answers_with_its_own_address():
 
 
 def test_a_pair_that_cannot_be_told_apart_stays_on_the_tunnel():
-    with topology.World() as world:
-        pair = [world.add_server(n, pop=1, model="C") for n in (1, 2)]
-        third = world.add_server(3, pop=1, model="C")
+    with topology.World("CCC") as world:
+        *pair, third = world.servers.values()
         # The second claims the first one's address besides its own.
         topology.run("ip", "-n", pair[1].netns, "address", "add", f"{pair[0].public}/32", "dev", "tun0")
         config = '{"rules": [{"match": {"netns": "g[12]"}, "set": {"game_server_ip": "%s"}}]}'

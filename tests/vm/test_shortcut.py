@@ -17,8 +17,7 @@ import traffic
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1)
+    with topology.World("A") as made:
         yield made
 
 

@@ -16,9 +16,7 @@ TUNNELS, ADDRESSES = 300, 1100  # the limits are 256 and 1024
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1, model="A")
-        made.add_server(2, model="C")
+    with topology.World("AC") as made:
         with agent.Agent():
             yield made
         agent.detach()

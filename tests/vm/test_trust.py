@@ -19,9 +19,7 @@ OWN = "203.0.113.99"  # what the user might be entitled to
 
 @pytest.fixture(scope="module")
 def world():
-    with topology.World() as made:
-        made.add_server(1, model="A")
-        made.add_server(2, model="C")
+    with topology.World("AC") as made:
         write({})
         made.agent = agent.Agent("--config", CONFIG)
         yield made

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A small internet around this machine, as DESIGN's clients, gateway, POPs, host and game namespaces:
+"""A small internet around this machine: clients, gateway, POPs, host and game namespaces:
 
     client ── gateway ── host (this network namespace: the agent runs here)
                  │         ├── game namespace g1: tunnel to its POP
@@ -122,9 +122,11 @@ def sysctl_script(values):
 
 
 class World:
-    """Everything but the agent. Use as a context manager: it takes apart what it made."""
+    """Everything but the agent. Use as a context manager: it takes apart what it made.
 
-    def __init__(self, pops=1, pop_delay_ms=0):
+    models has a letter for each game server that it begins with, of the first POP."""
+
+    def __init__(self, models="", pops=1):
         self.outside = Outside()
         self.cleanup = contextlib.ExitStack()
         self.servers = {}
@@ -135,9 +137,11 @@ class World:
             self.outside.run("ip", "netns", "exec", netns, "sysctl", "-qw", *sysctl_script(SYSCTLS))
         self._make_client_and_host()
         for n in range(1, pops + 1):
-            self._make_pop(n, pop_delay_ms)
+            self._make_pop(n)
         self.outside.nft("gw", GATEWAY_RULES)
         self.outside.netns_fd("client")
+        for n, model in enumerate(models, 1):
+            self.add_server(n, model=model)
 
     def __enter__(self):
         return self
@@ -181,7 +185,7 @@ class World:
             f"address add {GATEWAY}/24 dev {gateway_device}", f"link set {gateway_device} up",
             f"route replace 10.9.0.0/16 via {HOST}")
 
-    def _make_pop(self, n, delay_ms):
+    def _make_pop(self, n):
         self.outside.batch(
             "gw", f"link add pop{n} type veth peer name eth0 netns pop{n}",
             f"address add 198.18.{n}.1/24 dev pop{n}", f"link set pop{n} up")
@@ -190,10 +194,6 @@ class World:
             f"route add default via 198.18.{n}.1")
         self.outside.nft(f"pop{n}", "table ip pop { chain pre { "
                          "type filter hook prerouting priority raw; }; }")
-        if delay_ms:
-            for netns, device in (("gw", f"pop{n}"), (f"pop{n}", "eth0")):
-                self.outside.run("ip", "netns", "exec", netns, "tc", "qdisc", "add", "dev", device,
-                                 "root", "netem", "delay", f"{delay_ms / 2}ms")
 
     def add_server(self, n, pop=1, model="A", netns=None):
         """A game namespace with its tunnel, and its POP's side of it. Returns its Server."""
@@ -219,7 +219,7 @@ class World:
 
 
 class Server:
-    """One game server namespace: models A and C of DESIGN section 2."""
+    """One game server's namespace, of model A or C (docs/OPERATING.md, Which kind of POP)."""
 
     def __init__(self, world, n, pop, model, netns):
         assert model in ("A", "C")

@@ -220,8 +220,8 @@ class Stream(threading.Thread):
 def three_servers():
     """A world with three game servers that answer, of two models, and whose neighbours are known: what is counted
     from here on goes its way from the first packet."""
-    with topology.World() as world, contextlib.ExitStack() as echoes:
-        for server in [world.add_server(1), world.add_server(2), world.add_server(3, model="C")]:
+    with topology.World("AAC") as world, contextlib.ExitStack() as echoes:
+        for server in world.servers.values():
             echoes.enter_context(UdpServer(server))
             with udp_client(world) as client:
                 udp_ask(client, server.public)
