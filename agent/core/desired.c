@@ -66,6 +66,53 @@ void rows_done(struct rows *rows)
 	*rows = (struct rows){ 0 };
 }
 
+/*
+ * The remotes of tunnels that contribute nothing, as nobody vouches for them or they are beyond a limit.
+ * Their packets are IPIP all the same.
+ */
+struct others {
+	struct ip4 *list; /* sorted */
+	size_t n;
+};
+
+static void others_done(struct others *others)
+{
+	free(others->list);
+}
+
+static int compare_addresses(const void *pa, const void *pb)
+{
+	return ip4_compare(*(const struct ip4 *)pa, *(const struct ip4 *)pb);
+}
+
+static int others_find(const struct tunnels *tunnels, struct others *ret)
+{
+	_cleanup_(others_done) struct others others = { 0 };
+
+	for (size_t i = 0; i < tunnels->n; i++) {
+		const struct tunnel *tunnel = &tunnels->list[i];
+		struct ip4 *slot;
+
+		if (!tunnel_is_idle(tunnel))
+			continue;
+		slot = ARRAY_APPEND(others.list, others.n);
+		if (!slot)
+			return -ENOMEM;
+		*slot = tunnel->link->remote;
+		others.n++;
+	}
+	if (others.n > 0)
+		qsort(others.list, others.n, sizeof(*others.list), compare_addresses);
+	*ret = others;
+	others = (struct others){ 0 };
+	return 0;
+}
+
+static bool others_have(const struct others *others, struct ip4 remote)
+{
+	return others->n > 0 && bsearch(&remote, others->list, others->n, sizeof(remote), compare_addresses);
+}
+
 static int add_claim(struct claims *claims, const struct tunnels *tunnels, size_t tunnel,
 	struct ip4 inner, struct ip4 ip, enum tunnel_reason refused)
 {
@@ -275,17 +322,25 @@ static int refuse_held_by_unknown(struct claims *claims, const struct rows *rows
 	return 0;
 }
 
-/* Whether nobody wants an entry: then the tunnel has these packets anyway. */
-static bool all_are_mute(const struct claim *group, size_t n)
+/*
+ * Whether nobody wants an entry: then the tunnel has these packets anyway, once the row that the remote may
+ * have is gone. As long as not all is known it stays, unless it is known to be wrong.
+ */
+static bool needs_no_row(const struct claim *group, size_t n, const struct present *present)
 {
-	for (size_t i = 0; i < n; i++)
+	bool refused = false;
+
+	for (size_t i = 0; i < n; i++) {
 		if (!ip4_is_none(group[i].game_server_ip))
 			return false;
-	return true;
+		refused = refused || group[i].refused != REASON_ADDRESSES_UNKNOWN;
+	}
+	return present->complete || !refused ||
+	       !find_row(present->rows, ROW_REMOTES, group[0].remote, (struct ip4){ 0 });
 }
 
-/* Whether the remote alone decides: every packet to it gets the same treatment. */
-static bool group_is_plain(const struct claim *group, size_t n, const struct tunnels *tunnels)
+/* Whether all of a group want the same, and no other tunnel is known to speak against it. */
+static bool group_agrees(const struct claim *group, size_t n, const struct tunnels *tunnels)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (group[i].refused != REASON_NONE ||
@@ -295,6 +350,34 @@ static bool group_is_plain(const struct claim *group, size_t n, const struct tun
 			return false;
 	}
 	return true;
+}
+
+static bool have_inner_sources(const struct claim *group, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ip4_is_none(group[i].inner_source))
+			return false;
+	return true;
+}
+
+/*
+ * Whether the remote alone decides: every packet to it gets the same treatment. Not where somebody else
+ * has a tunnel to it, or may have one, and the group's packets can be told from his by their inner source: his
+ * stay on the tunnel then. Where the remote is the game server IP, what is sent to it is the group's.
+ */
+static bool remote_decides(const struct claim *group, size_t n, const struct tunnels *tunnels,
+	const struct others *others, const struct present *present)
+{
+	struct ip4 remote = group[0].remote, ip = group[0].game_server_ip;
+	const struct row *row = find_row(present->rows, ROW_REMOTES, remote, (struct ip4){ 0 });
+	bool held = row && !(row->entry.flags & MAPS_FLAG_SHARED) &&
+		    row->entry.game_server_ip == ip.be;
+
+	if (!group_agrees(group, n, tunnels) || (!present->complete && row && !held))
+		return false;
+	if (ip4_equal(ip, remote) || !have_inner_sources(group, n))
+		return true;
+	return !others_have(others, remote) && (present->complete || held);
 }
 
 /* Whether `a` and `b`, same remote and inner source, ask for different things. */
@@ -375,12 +458,12 @@ static int add_shared_rows(
 	return 0;
 }
 
-static int add_group(
-	struct rows *rows, struct claim *group, size_t n, const struct tunnels *tunnels)
+static int add_group(struct rows *rows, struct claim *group, size_t n,
+	const struct tunnels *tunnels, const struct others *others, const struct present *present)
 {
-	if (all_are_mute(group, n))
+	if (needs_no_row(group, n, present))
 		return 0;
-	if (group_is_plain(group, n, tunnels))
+	if (remote_decides(group, n, tunnels, others, present))
 		return add_row(rows, ROW_REMOTES, &group[0], tunnels);
 	refuse_ambiguous(group, n, tunnels);
 	return add_shared_rows(rows, group, n, tunnels);
@@ -424,10 +507,13 @@ static int make_claims(
 int desired_make(struct tunnels *tunnels, const struct present *present, struct rows *ret)
 {
 	_cleanup_(claims_done) struct claims claims = { 0 };
+	_cleanup_(others_done) struct others others = { 0 };
 	_cleanup_(rows_done) struct rows rows = { 0 };
 	int r;
 
 	r = make_claims(tunnels, present, &claims);
+	if (r == 0)
+		r = others_find(tunnels, &others);
 	if (r < 0)
 		return r;
 	for (size_t i = 0, next; i < claims.n; i = next) {
@@ -435,7 +521,7 @@ int desired_make(struct tunnels *tunnels, const struct present *present, struct 
 				   ip4_equal(claims.list[next].remote, claims.list[i].remote);
 			next++)
 			;
-		r = add_group(&rows, &claims.list[i], next - i, tunnels);
+		r = add_group(&rows, &claims.list[i], next - i, tunnels, &others, present);
 		if (r < 0)
 			return r;
 	}

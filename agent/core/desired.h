@@ -41,7 +41,7 @@ struct present {
 	const struct rows *rows;
 	/*
 	 * Whether all namespaces are known. If not, a row that nobody known asks for may be somebody's,
-	 * and holds its game server IP for him.
+	 * and holds its game server IP for him; and a remote that is new may be that of others as well.
 	 */
 	bool complete;
 };

@@ -119,6 +119,34 @@ static uint32_t count_map(const struct rows *rows, enum row_map map)
 	return n;
 }
 
+/* A row of `sources` that no packet gets to, since that of its remote does not say "shared". */
+static bool is_dead(const struct rows *have, const struct row *row)
+{
+	const struct row key = { .map = ROW_REMOTES, .remote = row->remote };
+	const struct row *above = row->map == ROW_SOURCES ? find_row(have, &key) : row;
+
+	return !above || (row != above && !(above->entry.flags & MAPS_FLAG_SHARED));
+}
+
+/*
+ * What a row may become while somebody who is not known may have it: no packet gets another game server
+ * IP by it than it has, or than the one that is known to be its own; others go to the tunnel.
+ */
+static struct row retreat(const struct rows *have, const struct row *old, const struct row *wanted)
+{
+	struct row row = *wanted;
+
+	if (is_dead(have, old) || (wanted->entry.flags & MAPS_FLAG_SHARED))
+		return row;
+	if (old->entry.flags & MAPS_FLAG_SHARED)
+		return *old;
+	if (old->entry.game_server_ip != wanted->entry.game_server_ip) {
+		row = *old;
+		row.entry.mode = MAPS_MODE_TUNNEL;
+	}
+	return row;
+}
+
 /* Existing rows stay when the map is full; it is the new ones that must wait for room. */
 static int plan_upserts(struct plan *plan, const struct rows *desired, const struct rows *have,
 	enum row_map map, const struct plan_limits *limits, struct slots *slots)
@@ -134,9 +162,11 @@ static int plan_upserts(struct plan *plan, const struct rows *desired, const str
 			continue;
 		old = find_row(have, row);
 		if (old) {
-			if (!limits->complete || row_contents_equal(old, row))
+			struct row changed = limits->complete ? *row : retreat(have, old, row);
+
+			if (row_contents_equal(old, &changed))
 				continue;
-			r = add_op(plan, PLAN_CHANGE, row, old->entry.slot);
+			r = add_op(plan, PLAN_CHANGE, &changed, old->entry.slot);
 		} else if (n_rows < limits->max_rows && slots_take(slots, &slot)) {
 			n_rows++;
 			r = add_op(plan, PLAN_ADD, row, slot);
@@ -147,15 +177,6 @@ static int plan_upserts(struct plan *plan, const struct rows *desired, const str
 			return r;
 	}
 	return 0;
-}
-
-/* A row of `sources` that no packet gets to, since that of its remote does not say "shared". */
-static bool is_dead(const struct rows *have, const struct row *row)
-{
-	const struct row key = { .map = ROW_REMOTES, .remote = row->remote };
-	const struct row *above = row->map == ROW_SOURCES ? find_row(have, &key) : row;
-
-	return !above || (row != above && !(above->entry.flags & MAPS_FLAG_SHARED));
 }
 
 static int plan_removals(struct plan *plan, const struct rows *desired, const struct rows *have,
@@ -184,11 +205,11 @@ int plan_make(const struct rows *desired, const struct rows *have, const struct 
 	/*
 	 * The order that keeps every step safe. A shared row that appears before its sources only
 	 * keeps packets on the tunnel, but sources first means that no packet of a running server
-	 * takes the detour. What an incomplete pass left dead below a remote goes before all else:
-	 * nobody wants it to count when that row becomes a shared one.
+	 * takes the detour. What is dead below a remote, as a plan leaves it that was not done to
+	 * its end, goes before all else: nobody wants it to count when that row becomes a shared one.
 	 */
 	r = slots_init(&slots, have, limits->max_slots);
-	if (r == 0 && limits->complete)
+	if (r == 0)
 		r = plan_removals(&plan, desired, have, ROW_SOURCES, true);
 	if (r == 0)
 		r = plan_upserts(&plan, desired, have, ROW_SOURCES, limits, &slots);

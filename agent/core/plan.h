@@ -34,8 +34,10 @@ struct plan_limits {
 	uint32_t max_rows;  /* of each of the two maps */
 	uint32_t max_slots; /* of the counters, slot 0 included */
 	/*
-	 * Whether the snapshot was complete. If not, rows are only added: a row that seems superfluous
-	 * or different may be that of a namespace nobody could read.
+	 * Whether the snapshot was complete. If not, no row is removed that counts, and no packet gets
+	 * another game server IP than it has: a row that seems superfluous or different may be that
+	 * of a namespace nobody could read. Where a known tunnel speaks against it, its packets
+	 * go to the tunnel.
 	 */
 	bool complete;
 };

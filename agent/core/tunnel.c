@@ -368,6 +368,19 @@ static int choose_addresses(const struct court *court, struct tunnel *tunnel)
 	return 0;
 }
 
+bool tunnel_is_idle(const struct tunnel *tunnel)
+{
+	switch (tunnel->reason) {
+	case REASON_UNTRUSTED:
+	case REASON_TOO_MANY_NETNS:
+	case REASON_TOO_MANY_TUNNELS:
+	case REASON_TOO_MANY_ADDRESSES:
+		return reason_to_skip(tunnel->link) == REASON_NONE;
+	default:
+		return false;
+	}
+}
+
 static enum tunnel_reason view_reason(
 	const struct netns_view *view, const struct config_limits *limits)
 {

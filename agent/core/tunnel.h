@@ -97,6 +97,9 @@ bool tunnels_are_known(const struct snapshot *snapshot, const struct config *con
 /* Whether what was read in a namespace can count at all: it is within the limits. */
 bool tunnels_view_counts(const struct netns_view *view, const struct config *config);
 
+/* Whether its packets are IPIP to its remote, though its namespace contributes nothing. */
+bool tunnel_is_idle(const struct tunnel *tunnel);
+
 /* Calls for each address of the tunnel's device; the range is [*first, *first + n). */
 size_t tunnel_addresses(const struct tunnel *tunnel, const struct netns_address **ret_first);
 

@@ -7,7 +7,7 @@
  *   - after each operation a packet gets what it got, what it will get, or the tunnel
  *   - what was applied needs nothing more; the next passes come to rest, for who loses his row to an
  *     ambiguity leaves its address to others a pass later, and nobody's claim flaps
- *   - as long as a trusted namespace is unread, rows are only added
+ *   - as long as a trusted namespace is unread, packets to remotes that nobody known has get what they got
  *   - a map that is too small is never filled beyond its size
  */
 
@@ -236,17 +236,13 @@ static void check_maps(const struct rows *maps, uint32_t max_rows)
 	CHECK(counts[0] <= max_rows && counts[1] <= max_rows);
 }
 
-/* One packet; `after`: NULL while rows are only added. */
 static void check_packet(const struct rows *before, const struct rows *now,
-	const struct rows *after, struct ip4 remote, struct ip4 source)
+	const struct rows *after, bool complete, struct ip4 remote, struct ip4 source)
 {
-	uint32_t was = look_up(before, remote, source), is = look_up(now, remote, source), will;
+	uint32_t was = look_up(before, remote, source), is = look_up(now, remote, source);
+	uint32_t will = look_up(after, remote, source);
 
-	if (!after) {
-		CHECK(was == 0 || is == was);
-		return;
-	}
-	will = look_up(after, remote, source);
+	CHECK(complete || is == was || find(after, ROW_REMOTES, remote, source));
 	CHECK(is == 0 || is == was || is == will);
 	/* Direct before and after: never over the tunnel between. */
 	CHECK(is != 0 || was == 0 || was != will);
@@ -254,10 +250,10 @@ static void check_packet(const struct rows *before, const struct rows *now,
 
 /* After an operation on a row of this remote; packets to others look at other rows. */
 static void check_step(const struct rows *before, const struct rows *now, const struct rows *after,
-	struct ip4 remote)
+	bool complete, struct ip4 remote)
 {
 	for (size_t i = 0; i < ELEMENTS_OF(addresses); i++)
-		check_packet(before, now, after, remote, addresses[i]);
+		check_packet(before, now, after, complete, remote, addresses[i]);
 }
 
 static void copy_rows(const struct rows *from, struct rows *ret)
@@ -277,12 +273,10 @@ static void apply_all(struct rows *maps, const struct plan *plan, const struct r
 
 	copy_rows(maps, &before);
 	for (size_t i = 0; i < plan->n_ops; i++) {
-		CHECK(complete || plan->ops[i].verb == PLAN_ADD);
 		apply(maps, &plan->ops[i]);
 		check_maps(maps, max_rows);
 		if (roomy)
-			check_step(
-				&before, maps, complete ? desired : NULL, plan->ops[i].row.remote);
+			check_step(&before, maps, desired, complete, plan->ops[i].row.remote);
 	}
 	if (!complete || !roomy)
 		return;

@@ -523,7 +523,7 @@ static const struct world_case cases[] = {
 			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
-		.name = "trust: neither the oldest nor one that shares a POP changes anything",
+		.name = "trust: neither the oldest nor one that shares a POP takes anything; its own stay",
 		.world = "guest evil 203.0.113.1\n"
 			 " tun0 192.0.2.1 203.0.113.1\n"
 			 " tun1 192.0.2.2 10.0.0.2\n"
@@ -541,9 +541,50 @@ static const struct world_case cases[] = {
 			   "game2/tun0 mapped auto:tunnel-address\n"
 			   "game3/tun0 mapped auto:remote\n"
 			   "evil2/tun0 skipped untrusted\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n"
-			   "remote 192.0.2.2 -> 203.0.113.2 direct\n"
-			   "remote 203.0.113.3 -> 203.0.113.3 direct\n",
+			   "remote 192.0.2.1 shared\n"
+			   "remote 192.0.2.2 shared\n"
+			   "remote 203.0.113.3 -> 203.0.113.3 direct\n"
+			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n"
+			   "source 192.0.2.2 203.0.113.2 -> 203.0.113.2 direct\n",
+	},
+	{
+		.name = "trust: a tunnel that cannot be told by its inner source keeps its row all the same",
+		.config = "{\"game_server_ip\": \"203.0.113.9\"}",
+		.world = "netns game1\n"
+			 " tun0 192.0.2.1 -\n"
+			 "guest evil\n"
+			 " tun0 192.0.2.1 203.0.113.1\n",
+		.outcome = "game1/tun0 mapped explicit\n"
+			   "evil/tun0 skipped untrusted\n"
+			   "remote 192.0.2.1 -> 203.0.113.9 direct\n",
+	},
+	{
+		.name = "trust: what sends no IPIP, or none to that POP, makes no difference",
+		.world = "netns game1\n"
+			 " tun0 192.0.2.1 203.0.113.1\n"
+			 "guest evil\n"
+			 " tun0 192.0.2.2 203.0.113.2\n"
+			 " tun1 192.0.2.1 203.0.113.2 fou\n"
+			 " tun2 0.0.0.0 203.0.113.2\n"
+			 " tunl0 192.0.2.1 203.0.113.2\n",
+		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
+			   "evil/tun0 skipped untrusted\n"
+			   "evil/tun1 skipped encapsulation\n"
+			   "evil/tun2 skipped no-remote\n"
+			   "evil/tunl0 skipped fallback-device\n"
+			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+	},
+	{
+		.name = "limits: likewise for one beyond them",
+		.config = "{\"limits\": {\"addresses_per_namespace\": 2}}",
+		.world = "netns game1\n"
+			 " tun0 192.0.2.1 203.0.113.1\n"
+			 "netns many\n"
+			 " tun0 192.0.2.1 203.0.113.2 203.0.113.3 203.0.113.4\n",
+		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
+			   "many/tun0 skipped too-many-addresses\n"
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
 		.name = "trust: an address on some interface there is not the host's",
@@ -588,7 +629,8 @@ static const struct world_case cases[] = {
 		.outcome = "rented-1/tun0 skipped untrusted rule 1\n"
 			   "rented-1/tun1 skipped untrusted rule 0\n"
 			   "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
 		.name = "trust: by label, where nobody gave it a name",
@@ -840,7 +882,8 @@ static const struct present_case {
 		.outcome = "b/tun0 conflict address-claimed\n"
 			   "c/tun0 mapped auto:tunnel-address\n"
 			   "remote 192.0.2.2 shared\n"
-			   "remote 192.0.2.3 -> 203.0.113.3 direct\n",
+			   "remote 192.0.2.3 shared\n"
+			   "source 192.0.2.3 203.0.113.3 -> 203.0.113.3 direct\n",
 	},
 	{
 		.name = "likewise for a row below a shared remote",
@@ -855,8 +898,66 @@ static const struct present_case {
 		.incomplete = true,
 		.outcome = "b/tun0 mapped auto:tunnel-address\n"
 			   "c/tun0 conflict address-claimed\n"
-			   "remote 192.0.2.1 -> 203.0.113.2 direct\n"
-			   "remote 192.0.2.3 shared\n",
+			   "remote 192.0.2.1 shared\n"
+			   "remote 192.0.2.3 shared\n"
+			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 direct\n",
+	},
+	{
+		.name = "not all known: a POP may have other servers, a public address has not",
+		.before = "netns a\n"
+			  " tun0 192.0.2.1 203.0.113.1\n",
+		.config = "{\"rules\": [{\"match\": {\"netns\": \"d\"},"
+			  " \"set\": {\"game_server_ip\": \"203.0.113.4\"}}]}",
+		.world = "netns a\n"
+			 " tun0 192.0.2.1 203.0.113.1\n"
+			 "netns b\n"
+			 " tun0 192.0.2.2 203.0.113.2\n"
+			 "netns c\n"
+			 " tun0 203.0.113.3 10.0.0.2\n"
+			 "netns d\n"
+			 " tun0 192.0.2.4 -\n",
+		.incomplete = true,
+		.outcome = "a/tun0 mapped auto:tunnel-address\n"
+			   "b/tun0 mapped auto:tunnel-address\n"
+			   "c/tun0 mapped auto:remote\n"
+			   "d/tun0 mapped explicit rule 0\n"
+			   "remote 192.0.2.1 -> 203.0.113.1 direct\n"
+			   "remote 192.0.2.2 shared\n"
+			   "remote 192.0.2.4 -> 203.0.113.4 direct\n"
+			   "remote 203.0.113.3 -> 203.0.113.3 direct\n"
+			   "source 192.0.2.2 203.0.113.2 -> 203.0.113.2 direct\n",
+	},
+	{
+		.name = "not all known: whose address changes is told by it from who may have the former one",
+		.before = "netns a\n"
+			  " tun0 192.0.2.1 203.0.113.1\n",
+		.world = "netns a\n"
+			 " tun0 192.0.2.1 203.0.113.2\n",
+		.incomplete = true,
+		.outcome = "a/tun0 mapped auto:tunnel-address\n"
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 direct\n",
+	},
+	{
+		.name = "not all known: who may no longer have what his row says goes over the POP",
+		.before = "netns a\n"
+			  " tun0 192.0.2.1 203.0.113.1\n",
+		.config = "{\"allowed_game_server_ips\": [\"198.51.100.0/24\"]}",
+		.world = "netns a\n"
+			 " tun0 192.0.2.1 203.0.113.1\n",
+		.incomplete = true,
+		.outcome = "a/tun0 skipped not-allowed\n"
+			   "remote 192.0.2.1 shared\n",
+	},
+	{
+		.name = "not all known: a row stays while it cannot be told whether its address is the host's",
+		.before = "netns a\n"
+			  " tun0 203.0.113.1 198.51.100.10\n",
+		.world = "host unread\n"
+			 "netns a\n"
+			 " tun0 203.0.113.1 198.51.100.10\n",
+		.incomplete = true,
+		.outcome = "a/tun0 skipped addresses-unknown\n",
 	},
 	{
 		.name = "rows give no trust: a guest that has one loses it",

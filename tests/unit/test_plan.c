@@ -208,29 +208,79 @@ static void same_input_same_plan(void **state)
 	}
 }
 
-static void an_incomplete_snapshot_only_adds(void **state)
-{
-	const struct plan_limits incomplete = { .max_rows = 1024, .max_slots = 2049 };
-	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
-	_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+static const struct plan_limits unsure = { .max_rows = 1024, .max_slots = 2049 };
 
-	(void)state;
-	world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.2 203.0.113.2\n",
-		NULL, &desired);
-	assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
+/* From one world to another of which not all is known. */
+static void plan_unsure(const char *before, const char *world, struct rows *have, struct plan *ret)
+{
+	_cleanup_(rows_done) struct rows desired = { 0 }, wanted = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 };
+	struct present present = { have, false };
+
+	world_rows(before, NULL, &desired);
+	assert_int_equal(plan_make(&desired, have, &roomy, &first), 0);
 	for (size_t i = 0; i < first.n_ops; i++)
-		apply(&have, &first.ops[i]);
-	rows_done(&desired);
-	/* a could not be read, b has another address, c is new. */
-	world_rows("netns b\n tun0 192.0.2.2 203.0.113.4\nnetns c\n tun0 192.0.2.3 203.0.113.3\n",
-		NULL, &desired);
-	assert_int_equal(plan_make(&desired, &have, &incomplete, &plan), 0);
-	assert_int_equal(plan.n_ops, 1);
-	assert_int_equal(plan.ops[0].verb, PLAN_ADD);
-	assert_true(ip4_equal(plan.ops[0].row.remote, ip4_of("192.0.2.3")));
+		apply(have, &first.ops[i]);
+	world_rows_with(world, NULL, &present, &wanted);
+	assert_int_equal(plan_make(&wanted, have, &unsure, ret), 0);
 }
 
-/* As an incomplete pass leaves them: it adds sources, and may not change the row of their remote. */
+static void apply_all(struct rows *maps, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_ops; i++)
+		apply(maps, &plan->ops[i]);
+}
+
+static void who_could_not_be_read_keeps_his_row(void **state)
+{
+	_cleanup_(rows_done) struct rows have = { 0 };
+	_cleanup_(plan_done) struct plan plan = { 0 };
+
+	(void)state;
+	plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.2 203.0.113.2\n",
+		"netns b\n tun0 192.0.2.2 203.0.113.2\nnetns c\n tun0 203.0.113.3 10.0.0.2\n", &have,
+		&plan);
+	assert_int_equal(plan.n_ops, 1);
+	assert_int_equal(plan.ops[0].verb, PLAN_ADD);
+	assert_true(ip4_equal(plan.ops[0].row.remote, ip4_of("203.0.113.3")));
+}
+
+/* The packets of one whose address is another now, and those of whoever may have the one before. */
+static void what_is_known_to_be_wrong_goes_to_the_tunnel(void **state)
+{
+	_cleanup_(rows_done) struct rows have = { 0 };
+	_cleanup_(plan_done) struct plan plan = { 0 };
+	struct ip4 remote = ip4_of("192.0.2.1"), now = ip4_of("203.0.113.4");
+
+	(void)state;
+	plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\n", "netns a\n tun0 192.0.2.1 203.0.113.4\n",
+		&have, &plan);
+	assert_int_equal(look_up(&have, remote, now), ip4_of("203.0.113.1").be);
+	apply_all(&have, &plan);
+	assert_int_equal(look_up(&have, remote, now), now.be);
+	assert_int_equal(look_up(&have, remote, ip4_of("203.0.113.1")), 0);
+}
+
+static void drained_at_once(void **state)
+{
+	static const struct plan_limits *const limits[] = { &roomy, &unsure };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+		_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+
+		world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\n", NULL, &desired);
+		assert_int_equal(plan_make(&desired, &have, limits[i], &first), 0);
+		apply_all(&have, &first);
+		desired.list[0].entry.mode = MAPS_MODE_TUNNEL;
+		assert_int_equal(plan_make(&desired, &have, limits[i], &plan), 0);
+		assert_int_equal(plan.n_ops, 1);
+		assert_int_equal(plan.ops[0].verb, PLAN_CHANGE);
+	}
+}
+
+/* As a plan leaves them that was not done to its end. */
 static void what_does_not_count_never_will(void **state)
 {
 	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
@@ -310,7 +360,9 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_step_is_safe_and_the_end_is_right),
 		cmocka_unit_test(same_input_same_plan),
-		cmocka_unit_test(an_incomplete_snapshot_only_adds),
+		cmocka_unit_test(who_could_not_be_read_keeps_his_row),
+		cmocka_unit_test(what_is_known_to_be_wrong_goes_to_the_tunnel),
+		cmocka_unit_test(drained_at_once),
 		cmocka_unit_test(what_does_not_count_never_will),
 		cmocka_unit_test(a_full_map_keeps_what_it_has),
 		cmocka_unit_test(a_slot_is_not_reused_while_its_row_is_being_removed),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Several game servers behind one remote."""
 
+import json
+
 import agent
 import topology
 import traffic
@@ -22,6 +24,26 @@ def test_each_answers_with_its_own_address():
             after = world.counters()
             assert after["host_ipip"] == before["host_ipip"]
             assert after["host_direct"] - before["host_direct"] == 2
+        agent.detach()
+
+
+def way_of_a_reply(world, server):
+    before = world.counters()
+    with traffic.UdpServer(server), traffic.udp_client(world) as client:
+        _, peer = traffic.udp_ask(client, server.public)
+    after = world.counters()
+    assert peer == (server.public, traffic.PORT)
+    return {name for name in ("host_ipip", "host_direct") if after[name] > before[name]}
+
+
+def test_one_that_is_not_served_does_not_leave_with_the_others_address():
+    with topology.World("CC") as world:
+        first, second = world.servers.values()
+        with open("/tmp/one.json", "w", encoding="utf-8") as file:
+            json.dump({"rules": [{"match": {"netns": second.netns}, "set": {"trust": False}}]}, file)
+        with agent.Agent("--config", "/tmp/one.json"):
+            assert way_of_a_reply(world, first) == {"host_direct"}
+            assert way_of_a_reply(world, second) == {"host_ipip"}
         agent.detach()
 
 

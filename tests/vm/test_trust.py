@@ -109,9 +109,11 @@ def test_a_user_takes_nothing_over(world, victims):
             reason = "fallback-device" if name == "tunl0" else "untrusted"
             assert (tunnel["state"], tunnel["reason"], tunnel["rule"]) == ("skipped", reason, None)
             assert tunnel["reason_text"]
-        assert rows() == before
+        # What leaves by "other0" is not the second server's.
+        assert rows() == {**before, (two.remote, None): None, (two.remote, two.public): two.public}
         assert_direct(world, 1, 2)
         assert agent.status()["agent"]["state"] == "ok", "no user gives the operator an alarm"
+    assert rows() == before
 
 
 def test_a_rule_admits_a_namespace_and_no_claim_of_it_on_others(world, victims):
