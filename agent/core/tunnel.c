@@ -208,7 +208,7 @@ static int collect_held(
 			continue;
 		if (netns->nsid == NSID_OWN) {
 			set.own_seq = netns->seq;
-			set.incomplete = netns->view.truncated;
+			set.incomplete = !netns->has_view || netns->view.truncated;
 		}
 		r = add_held(&set, netns);
 		if (r < 0)
