@@ -185,6 +185,7 @@ static int find_by_fd(struct finder *finder, const char *path, int fd)
 static int find_by_error(struct finder *finder, const char *path, int error)
 {
 	struct sighting sighting = { .nsid = NSID_NONE };
+	uint32_t pid;
 
 	switch (error) {
 	case -ENOENT:
@@ -194,6 +195,11 @@ static int find_by_error(struct finder *finder, const char *path, int error)
 		return skip(finder, path, "a loop of symbolic links");
 	case -EACCES:
 		return find_by_link(finder, path);
+	case -EPERM:
+		/* hidepid=1 of proc(5) hides as for good as hidepid=2 does, which says that nothing is there. */
+		if (follow_links(path, &pid) == 0)
+			return skip(finder, path, "it leads to a process that /proc hides");
+		return add_unknown(finder, path, &sighting);
 	default:
 		return add_unknown(finder, path, &sighting);
 	}

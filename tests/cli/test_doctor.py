@@ -318,6 +318,7 @@ def test_hidden_processes(sandbox, fits):
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--inh-caps", RIGHTS,
               "--ambient-caps", RIGHTS, "--bounding-set", RIGHTS, "/run/ipipdirectd", "--once"]
     sandbox.do("sh", "-c", "mkdir -p /run/netns /run/ipipdirect && ip netns add game1")
+    sandbox.do("sh", "-c", "unshare --net sleep 600 >/dev/null 2>&1 & ln -s /proc/$!/ns/net /run/netns/panel")
     sandbox.do("cp", AGENT, "/run/ipipdirectd")  # build directories may be closed to that user
     sandbox.do("chown", "65534:65534", "/run/ipipdirect", "/sys/fs/bpf")
     for option, is_hidden in ("hidepid=2", True), ("hidepid=1", True), ("hidepid=2,gid=65534", False), ("hidepid=0", False):
@@ -328,6 +329,10 @@ def test_hidden_processes(sandbox, fits):
         said = [file["reason"] for file in document["skipped_files"] if file["path"] == "/proc"]
         assert len(said) == is_hidden and all("hidepid" in reason for reason in said), option
         assert any("game1" in netns["names"] for netns in document["namespaces"])
+        # What leads to a hidden process cannot be read, and never will: nobody waits for it.
+        assert any("panel" in netns["names"] for netns in document["namespaces"]) == (not is_hidden), option
+        assert any(file["path"] == "/run/netns/panel" for file in document["skipped_files"]) == is_hidden
+        assert not [problem for problem in document["agent"]["problems"] if "namespace" in problem], option
         assert ("hidepid" in sandbox.run(CTL, "netns").stdout) == is_hidden
         if is_hidden and all(netns["read"] for netns in document["namespaces"]):
             result, text, remedy = only(examine(sandbox, fits), "namespaces")
