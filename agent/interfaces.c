@@ -554,6 +554,32 @@ static int note_gateways(struct interfaces *interfaces, const struct routes *rou
 	return 0;
 }
 
+/*
+ * The program compares frames with what it has learned. That goes on fitting where the POP has a route of its own
+ * by a router that is no longer the default gateway.
+ */
+static void check_learned(const struct interfaces *interfaces, struct maps_uplink *place)
+{
+	uint64_t word = __atomic_load_n(&place->gateway, __ATOMIC_RELAXED);
+	const uint8_t *mac = (const uint8_t *)&word;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	mac += sizeof(place->generation);
+#endif
+	if ((uint16_t)word == place->generation &&
+		!next_hops_are_reached_by(&interfaces->upkeep.hops, place->ifindex, mac))
+		place->generation++;
+}
+
+uint64_t interfaces_look_after_gateways(struct interfaces *interfaces, uint64_t now)
+{
+	uint64_t wait = upkeep_run(&interfaces->upkeep, now);
+
+	for (size_t i = 0; i < MAPS_UPLINKS; i++)
+		check_learned(interfaces, &dataplane_tables(interfaces->dataplane)->uplinks[i]);
+	return wait;
+}
+
 uint64_t interfaces_wait(const struct interfaces *interfaces)
 {
 	uint64_t now = monotonic_usec();

@@ -63,5 +63,11 @@ uint64_t interfaces_wait(const struct interfaces *interfaces);
  */
 int interfaces_follow(struct interfaces *interfaces);
 
+/*
+ * Has the kernel look after the gateways, as upkeep_run() does, and the program forget of the default ones what is no
+ * longer true.
+ */
+uint64_t interfaces_look_after_gateways(struct interfaces *interfaces, uint64_t now);
+
 /* Writes to `out` what following would do, a line each; `ret_n` interfaces are wanted. */
 int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n);

@@ -263,7 +263,9 @@ static int run_upkeep(struct agent *agent)
 	uint64_t now;
 	int r = sd_event_now(agent->event, CLOCK_MONOTONIC, &now);
 
-	return r < 0 ? r : upkeep_in(agent, upkeep_run(&agent->reconciler.interfaces.upkeep, now));
+	return r < 0 ? r
+		     : upkeep_in(agent,
+			       interfaces_look_after_gateways(&agent->reconciler.interfaces, now));
 }
 
 static int on_upkeep_timer(sd_event_source *source, uint64_t usec, void *userdata)

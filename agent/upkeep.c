@@ -26,13 +26,14 @@ static void look_after(struct upkeep *upkeep, struct next_hop *hop, uint64_t now
 {
 	unsigned int asked = hop->asked;
 	char name[IF_NAMESIZE];
-	uint16_t nud = 0;
+	struct neighbour neighbour = { 0 };
 	int r;
 
-	r = rtnl_get_neighbour(upkeep->rtnl, hop->ifindex, hop->gateway, &nud);
+	r = rtnl_get_neighbour(upkeep->rtnl, hop->ifindex, hop->gateway, &neighbour);
+	memcpy(hop->mac, neighbour.mac, sizeof(hop->mac));
 	if (r < 0 && r != -ENOENT)
 		return; /* the next full pass looks again */
-	if (next_hop_ask(hop, next_hop_state(nud), now)) {
+	if (next_hop_ask(hop, next_hop_state(neighbour.nud), now)) {
 		log_debug("%s: asking for the gateway %s", interface_name(hop->ifindex, name),
 			IP4_FORMAT(hop->gateway));
 		r = rtnl_use_neighbour(upkeep->rtnl, hop->ifindex, hop->gateway);

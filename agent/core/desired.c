@@ -110,7 +110,8 @@ static int others_find(const struct tunnels *tunnels, struct others *ret)
 
 static bool others_have(const struct others *others, struct ip4 remote)
 {
-	return others->n > 0 && bsearch(&remote, others->list, others->n, sizeof(remote), compare_addresses);
+	return others->n > 0 &&
+	       bsearch(&remote, others->list, others->n, sizeof(remote), compare_addresses);
 }
 
 static int add_claim(struct claims *claims, const struct tunnels *tunnels, size_t tunnel,
@@ -370,8 +371,8 @@ static bool remote_decides(const struct claim *group, size_t n, const struct tun
 {
 	struct ip4 remote = group[0].remote, ip = group[0].game_server_ip;
 	const struct row *row = find_row(present->rows, ROW_REMOTES, remote, (struct ip4){ 0 });
-	bool held = row && !(row->entry.flags & MAPS_FLAG_SHARED) &&
-		    row->entry.game_server_ip == ip.be;
+	bool held =
+		row && !(row->entry.flags & MAPS_FLAG_SHARED) && row->entry.game_server_ip == ip.be;
 
 	if (!group_agrees(group, n, tunnels) || (!present->complete && row && !held))
 		return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <string.h>
 
 #include "agent/core/next_hop.h"
 
@@ -18,6 +19,16 @@ static struct next_hop *find(struct next_hops *hops, uint32_t ifindex, struct ip
 bool next_hops_has(const struct next_hops *hops, uint32_t ifindex, struct ip4 gateway)
 {
 	return find((struct next_hops *)hops, ifindex, gateway) != NULL;
+}
+
+bool next_hops_are_reached_by(
+	const struct next_hops *hops, uint32_t ifindex, const uint8_t mac[static MAC_SIZE])
+{
+	for (size_t i = 0; i < hops->n; i++)
+		if (hops->list[i].ifindex == ifindex && hops->list[i].is_default &&
+			memcmp(hops->list[i].mac, mac, MAC_SIZE) == 0)
+			return true;
+	return false;
 }
 
 static bool is_among(const uint32_t *ifindexes, size_t n, uint32_t ifindex)
@@ -41,6 +52,21 @@ static void add_gateways(struct next_hops *hops, const struct route *route,
 	}
 }
 
+static void mark_defaults(
+	struct next_hops *hops, const struct routes *routes, const uint32_t *ifindexes, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct route *best = routes_best_default(routes, ifindexes[i]);
+
+		for (size_t j = 0; best && j < best->n_ifindexes; j++) {
+			struct next_hop *hop = find(hops, ifindexes[i], best->gateways[j]);
+
+			if (hop && best->ifindexes[j] == ifindexes[i])
+				hop->is_default = true;
+		}
+	}
+}
+
 void next_hops_update(
 	struct next_hops *hops, const struct routes *routes, const uint32_t *ifindexes, size_t n)
 {
@@ -57,7 +83,9 @@ void next_hops_update(
 
 		if (known)
 			fresh.list[i] = *known;
+		fresh.list[i].is_default = false;
 	}
+	mark_defaults(&fresh, routes, ifindexes, n);
 	*hops = fresh;
 }
 

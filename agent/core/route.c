@@ -150,6 +150,24 @@ static bool leads_through(const struct route *route, uint32_t ifindex)
 	return false;
 }
 
+const struct route *routes_best_default(const struct routes *routes, uint32_t ifindex)
+{
+	const struct route *best = NULL;
+
+	for (size_t i = 0; i < routes->n; i++) {
+		const struct route *route = &routes->list[i];
+
+		if (!is_default(route) || route->type != RTN_UNICAST ||
+			!is_looked_at(route->table) || !leads_through(route, ifindex))
+			continue;
+		/* RT_TABLE_LOCAL is asked first, then MAIN, then DEFAULT: 255, 254, 253. */
+		if (!best || route->table > best->table ||
+			(route->table == best->table && route->metric < best->metric))
+			best = route;
+	}
+	return best;
+}
+
 static enum uplink_state check(const struct routes *routes)
 {
 	if (!routes->rules_plain)

@@ -49,6 +49,9 @@ void routes_done(struct routes *routes);
  */
 int routes_default_interfaces(const struct routes *routes, uint32_t **ret, size_t *ret_n);
 
+/* The default route that the kernel prefers for what leaves by an interface, or NULL. */
+const struct route *routes_best_default(const struct routes *routes, uint32_t ifindex);
+
 /* Why packets out of an interface need the FIB, each of them. */
 enum uplink_state {
 	UPLINK_SHORTCUT, /* they do not: most next hops are known without */

@@ -175,9 +175,10 @@ int nl_decode_nsid(struct nlmsghdr *message, int32_t *ret_nsid)
 	return 0;
 }
 
-int nl_decode_neighbour(struct nlmsghdr *message, uint16_t *ret_state)
+int nl_decode_neighbour(struct nlmsghdr *message, struct neighbour *ret)
 {
 	const struct ndmsg *header = nlmsg_data(message);
+	struct nlattr *mac;
 
 	if (message->nlmsg_type != RTM_NEWNEIGH)
 		return -ENOENT;
@@ -185,7 +186,10 @@ int nl_decode_neighbour(struct nlmsghdr *message, uint16_t *ret_state)
 		return -EBADMSG;
 	if (header->ndm_family != AF_INET)
 		return -ENOENT;
-	*ret_state = header->ndm_state;
+	*ret = (struct neighbour){ .nud = header->ndm_state };
+	mac = nlmsg_find_attr(message, sizeof(*header), NDA_LLADDR);
+	if (mac && nla_len(mac) == MAC_SIZE)
+		memcpy(ret->mac, nla_data(mac), MAC_SIZE);
 	return 0;
 }
 

@@ -26,8 +26,8 @@ bool nl_is_veth(struct nlmsghdr *message);
 /* RTM_NEWNSID or RTM_DELNSID. NETNSA_NSID_NOT_ASSIGNED (-1) is a valid answer. */
 int nl_decode_nsid(struct nlmsghdr *message, int32_t *ret_nsid);
 
-/* RTM_NEWNEIGH, IPv4: its state, NUD_*. */
-int nl_decode_neighbour(struct nlmsghdr *message, uint16_t *ret_state);
+/* RTM_NEWNEIGH, IPv4. */
+int nl_decode_neighbour(struct nlmsghdr *message, struct neighbour *ret);
 /* NLMSG_DONE: what the dump came to, 0 or -errno. A kernel that says nothing says 0. */
 int nl_decode_done(struct nlmsghdr *message, int *ret_error);
 

@@ -476,19 +476,20 @@ static int on_neighbour(struct nlmsghdr *message, void *userdata)
 	return nl_decode_neighbour(message, userdata);
 }
 
-int rtnl_get_neighbour(struct rtnl *rtnl, uint32_t ifindex, struct ip4 address, uint16_t *ret_state)
+int rtnl_get_neighbour(
+	struct rtnl *rtnl, uint32_t ifindex, struct ip4 address, struct neighbour *ret)
 {
 	_cleanup_(nlmsg_freep) struct nl_msg *message =
 		neighbour_message(RTM_GETNEIGH, NLM_F_REQUEST, 0, ifindex, address);
-	uint16_t state = 0;
+	struct neighbour found = { 0 };
 	int r;
 
 	if (!message)
 		return -ENOMEM;
-	r = transact(rtnl, message, on_neighbour, &state);
+	r = transact(rtnl, message, on_neighbour, &found);
 	if (r < 0)
 		return r;
-	*ret_state = state;
+	*ret = found;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/core/next_hop.h"
 #include "agent/core/route.h"
 #include "agent/core/snapshot.h"
 
@@ -64,9 +65,9 @@ int rtnl_get_interface(struct rtnl *rtnl, const char *name, struct host_interfac
 /* The same by index. */
 int rtnl_get_interface_by_index(struct rtnl *rtnl, uint32_t ifindex, struct host_interface *ret);
 
-/* An IPv4 neighbour entry's state, NUD_* of linux/neighbour.h. -ENOENT: there is none. */
+/* An IPv4 neighbour entry. -ENOENT: there is none. */
 int rtnl_get_neighbour(
-	struct rtnl *rtnl, uint32_t ifindex, struct ip4 address, uint16_t *ret_state);
+	struct rtnl *rtnl, uint32_t ifindex, struct ip4 address, struct neighbour *ret);
 
 /*
  * Has the kernel do for the neighbour what it does when it has a packet for it: ask for it where there

@@ -61,7 +61,7 @@ static void decode_route(struct nlmsghdr *message)
 static void decode_others(struct nlmsghdr *message)
 {
 	struct netns_address address;
-	uint16_t state;
+	struct neighbour neighbour;
 	int32_t nsid;
 	bool plain;
 	int error;
@@ -69,7 +69,7 @@ static void decode_others(struct nlmsghdr *message)
 	(void)DECODE(nl_decode_address, message, address);
 	(void)DECODE(nl_decode_nsid, message, nsid);
 	(void)DECODE(nl_decode_rule, message, plain);
-	(void)DECODE(nl_decode_neighbour, message, state);
+	(void)DECODE(nl_decode_neighbour, message, neighbour);
 	if (DECODE(nl_decode_done, message, error) == 0)
 		CHECK(message->nlmsg_len >= NLMSG_LENGTH(sizeof(error)) || error == 0);
 }

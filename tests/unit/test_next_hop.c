@@ -53,6 +53,35 @@ static void test_gateways_out_of_the_interfaces(void **state)
 	assert_int_equal(hops.n, 2);
 }
 
+/* Those of the route that the kernel prefers, out of each interface by itself. */
+static void test_only_the_best_default_route_counts(void **state)
+{
+	static const uint8_t one[MAC_SIZE] = { 2, 0, 0, 0, 0, 1 },
+			     two[MAC_SIZE] = { 2, 0, 0, 0, 0, 2 };
+	_cleanup_(routes_done) struct routes routes = { 0 };
+	struct next_hops hops = { 0 };
+
+	(void)state;
+	add_route(&routes, "default", ETH0, "192.0.2.1");
+	add_route(&routes, "default", ETH1, "192.0.3.1");
+	add_route(&routes, "198.51.100.0/24", ETH0, "192.0.2.2");
+	routes.list[1].metric = 100;
+	next_hops_update(&hops, &routes, both, 2);
+	for (size_t i = 0; i < hops.n; i++)
+		memcpy(hops.list[i].mac,
+			hops.list[i].gateway.be == ip4_of("192.0.2.2").be ? two : one, MAC_SIZE);
+	assert_true(next_hops_are_reached_by(&hops, ETH0, one));
+	assert_true(next_hops_are_reached_by(&hops, ETH1, one));
+	assert_false(next_hops_are_reached_by(&hops, ETH0, two));
+	/* A better one, by a router that is known already. */
+	routes.list[0].metric = 200;
+	add_route(&routes, "default", ETH0, "192.0.2.2");
+	next_hops_update(&hops, &routes, both, 2);
+	assert_false(next_hops_are_reached_by(&hops, ETH0, one));
+	assert_true(next_hops_are_reached_by(&hops, ETH0, two));
+	assert_true(next_hops_are_reached_by(&hops, ETH1, one));
+}
+
 static void test_there_are_never_more_than_fit(void **state)
 {
 	_cleanup_(routes_done) struct routes routes = { 0 };
@@ -138,6 +167,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_gateways_out_of_the_interfaces),
+		cmocka_unit_test(test_only_the_best_default_route_counts),
 		cmocka_unit_test(test_there_are_never_more_than_fit),
 		cmocka_unit_test(test_only_what_needs_it_is_asked_for),
 		cmocka_unit_test(test_one_that_is_silent_is_asked_ever_more_rarely),

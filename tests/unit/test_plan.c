@@ -238,8 +238,8 @@ static void who_could_not_be_read_keeps_his_row(void **state)
 
 	(void)state;
 	plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.2 203.0.113.2\n",
-		"netns b\n tun0 192.0.2.2 203.0.113.2\nnetns c\n tun0 203.0.113.3 10.0.0.2\n", &have,
-		&plan);
+		"netns b\n tun0 192.0.2.2 203.0.113.2\nnetns c\n tun0 203.0.113.3 10.0.0.2\n",
+		&have, &plan);
 	assert_int_equal(plan.n_ops, 1);
 	assert_int_equal(plan.ops[0].verb, PLAN_ADD);
 	assert_true(ip4_equal(plan.ops[0].row.remote, ip4_of("203.0.113.3")));
@@ -253,8 +253,8 @@ static void what_is_known_to_be_wrong_goes_to_the_tunnel(void **state)
 	struct ip4 remote = ip4_of("192.0.2.1"), now = ip4_of("203.0.113.4");
 
 	(void)state;
-	plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\n", "netns a\n tun0 192.0.2.1 203.0.113.4\n",
-		&have, &plan);
+	plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\n",
+		"netns a\n tun0 192.0.2.1 203.0.113.4\n", &have, &plan);
 	assert_int_equal(look_up(&have, remote, now), ip4_of("203.0.113.1").be);
 	apply_all(&have, &plan);
 	assert_int_equal(look_up(&have, remote, now), now.be);

@@ -105,11 +105,14 @@ class Segment:
     def direct_packets(self):
         """How many gw and gw2 see meanwhile: a dictionary that is filled at the end."""
         def read():
-            return {n: self.outside.nft_counters(n)["host_direct"] for n in ("gw", "gw2")}
+            return {n: self.direct_packets_at(n) for n in ("gw", "gw2")}
 
         before, seen = read(), {}
         yield seen
         seen.update((netns, packets - before[netns]) for netns, packets in read().items())
+
+    def direct_packets_at(self, netns):
+        return self.outside.nft_counters(netns)["host_direct"]
 
 
 def neighbour(address):

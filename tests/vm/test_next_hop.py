@@ -152,20 +152,48 @@ def test_the_default_route_moves_to_another_gateway(lan, server):
     assert seen["gw2"] >= 20 and seen["gw"] + seen["gw2"] == replies.sent
 
 
-def test_the_gateway_address_moves_to_another_router(lan, server):
-    """As VRRP does it: the new owner announces the address, and the old one still forwards."""
-    def move(old, new):
-        lan.outside.batch(old, f"address delete {topology.GATEWAY}/24 dev host")
-        lan.outside.batch(new, f"address add {topology.GATEWAY}/24 dev host")
-        lan.announce(new, "host", macs[new], topology.GATEWAY)
+def test_the_default_route_moves_and_the_pops_does_not(lan, server):
+    """Frames go on fitting what was learned of the former gateway."""
+    with route(f"{server.remote} via {topology.GATEWAY}"), Replies(lan, server) as replies:
+        replies.more()
+        host(f"route replace default via {segment.GATEWAY2}")
+        agent.resync()
+        replies.more()
+        host(f"route replace default via {topology.GATEWAY}")
+        agent.resync()
+        replies.more()
+        with route(f"default via {segment.GATEWAY2} metric 1"):
+            host("route delete default metric 0")
+            agent.resync()
+            replies.more()
+            host(f"route add default via {topology.GATEWAY}")
+            agent.resync()
+            replies.more()
+    assert replies.paths == ["direct to gw", "direct to gw2", "direct to gw", "direct to gw2", "direct to gw"]
 
+
+def move_gateway(lan, old, new):
+    """As VRRP does it: the new owner announces the address, and the old one still forwards."""
     macs = {"gw": segment.GATEWAY_MAC, "gw2": segment.GATEWAY2_MAC}
-    with Replies(lan, server) as replies:
-        replies.more()
-        move("gw", "gw2")
-        replies.more()
-        move("gw2", "gw")
-        replies.more()
+    lan.outside.batch(old, f"address delete {topology.GATEWAY}/24 dev host")
+    lan.outside.batch(new, f"address add {topology.GATEWAY}/24 dev host")
+    lan.announce(new, "host", macs[new], topology.GATEWAY)
+
+
+@pytest.mark.parametrize("pop_route", [None, segment.GATEWAY_OWN])
+def test_the_gateway_address_moves_to_another_router(lan, server, pop_route):
+    """With a route to the POP by one of the routers themselves, its frames do not change."""
+    with contextlib.ExitStack() as stack:
+        if pop_route:
+            stack.enter_context(route(f"{server.remote} via {pop_route}"))
+        with Replies(lan, server) as replies:
+            replies.more()
+            before = lan.direct_packets_at("gw2")
+            move_gateway(lan, "gw", "gw2")
+            topology.wait_for(lambda: lan.direct_packets_at("gw2") > before, "it has been noticed", 20)
+            replies.more()
+            move_gateway(lan, "gw2", "gw")
+            replies.more()
     assert replies.paths == ["direct to gw", "direct to gw2", "direct to gw"]
 
 
