@@ -53,11 +53,17 @@ def same(shared):
     return sandbox
 
 
+STAY = 'Its packets stay on the tunnel: see "state".'
+PARTLY = 'Packets that have a row go direct, the rest stay on the tunnel: see "state".'
+ANYWAY = 'Its packets go direct all the same, by the row of its remote: see "state".'
+
+
 def explain(host, fits, *words):
     """(exit status, document) and the steps by name."""
     code, document = host.ctl_json("explain", *words)
     fits("ctl-explain", document)
     assert document["direct"] == (code == 0) == all(step["result"] != "fail" for step in document["steps"])
+    assert (document["still_direct"] is None) == document["direct"]
     steps = {}
     for step in document["steps"]:
         steps.setdefault(step["step"], []).append(step)
@@ -173,15 +179,155 @@ def test_a_mode_that_was_set_by_hand(same, fits, mode, code):
 
 
 @pytest.mark.parametrize("words, reason, rival", [
-    (["copy-of-csgo"], "address-claimed", "tun0 in namespace csgo"), (["fou0"], "encapsulation", ""),
-    (["tunl0"], "fallback-device", "")], ids=str)
+    (["copy-of-csgo"], "address-claimed", "tun0 in namespace csgo"), (["fou0"], "encapsulation", "")], ids=str)
 def test_a_tunnel_that_is_not_served(same, fits, words, reason, rival):
     code, _document, steps = explain(same, fits, *words)
     assert code == 4
     assert only(steps, "state")["result"] == "fail" and f"({reason})" in only(steps, "state")["text"]
     assert rival in only(steps, "state")["text"]
     assert "row" not in steps
-    assert same.ctl("explain", *words).stdout.endswith('Its packets stay on the tunnel: see "state".\n')
+    assert same.ctl("explain", *words).stdout.endswith(f"{STAY}\n")
+
+
+def find_tunnel(document, netns):
+    (tunnel,) = [tunnel for tunnel in document["tunnels"] if tunnel["netns"] == netns]
+    return tunnel
+
+
+def row_texts(steps):
+    return [(step["result"], re.sub("; so it is in the pinned map$", "", step["text"])) for step in steps["row"]]
+
+
+OF_MINECRAFT = "remote 203.0.113.10 gets source 203.0.113.10, mode direct"
+SHARED = "remote 192.0.2.1 is shared, the inner source decides"
+OF_VALHEIM = [f"remote 192.0.2.1 and inner source 198.51.100.{i} gets source 198.51.100.{i}, mode direct" for i in (20, 21)]
+
+
+@pytest.mark.parametrize("netns, changes, rows", [
+    ("minecraft", {}, [OF_MINECRAFT]),
+    ("valheim", {}, [SHARED, *OF_VALHEIM]),
+    ("valheim", {"game_server_ips": ["198.51.100.21"]}, [SHARED, OF_VALHEIM[1]]),
+    ("valheim", {"game_server_ips": ["198.51.100.20"], "game_server_ip_source": "explicit"}, [SHARED, OF_VALHEIM[0]]),
+], ids=["by-remote", "by-inner-source", "by-one-of-two", "explicit"])
+def test_one_row_for_two_tunnels_of_a_namespace(same, fits, netns, changes, rows):
+    """The row names but the first of them, and the packets of the other go direct by it."""
+    document = same.read_status()
+    document["tunnels"].append({**find_tunnel(document, netns), "ifname": "tun1", **changes})
+    same.write_status(document)
+    code, _document, steps = explain(same, fits, netns, "tun1")
+    assert (code, row_texts(steps)) == (0, [("ok", row) for row in rows])
+
+
+def test_a_row_of_another_with_the_same_address_is_not_its(same, fits):
+    """Its own are known, so those of the other are not."""
+    document = same.read_status()
+    tunnel = find_tunnel(document, "valheim")
+    tunnel.update(game_server_ips=["198.51.100.20"], game_server_ip_source="explicit")
+    document["tunnels"].append({**tunnel, "ifname": "tun1"})
+    mine, other = [entry for entry in document["entries"] if entry["inner_source"] in ("198.51.100.20", "198.51.100.21")]
+    other.update(game_server_ip="198.51.100.20", tunnel={"netns": "valheim", "ifname": "tun1"})
+    assert mine["tunnel"]["ifname"] == "tun0"
+    same.write_status(document)
+    code, _document, steps = explain(same, fits, "valheim", "tun0")
+    assert (code, row_texts(steps)) == (0, [("ok", SHARED), ("ok", OF_VALHEIM[0])])
+
+
+def in_conflict(same, mode="direct"):
+    """One of valheim's two addresses was refused, and the other has its row."""
+    document = same.read_status()
+    find_tunnel(document, "valheim").update(state="conflict", reason="address-claimed", reason_text="somebody has it", mode=mode)
+    document["entries"] = [{**entry, "mode": mode} if entry["inner_source"] == "198.51.100.20" else entry
+                           for entry in document["entries"] if entry["inner_source"] != "198.51.100.21"]
+    same.write_status(document)
+
+
+def test_a_conflict_about_one_of_two_addresses(same, fits):
+    in_conflict(same)
+    code, document, steps = explain(same, fits, "valheim")
+    assert (code, document["still_direct"]) == (4, "some")
+    assert row_texts(steps) == [("ok", SHARED), ("ok", OF_VALHEIM[0]), (
+        "info", "no row is for inner source 198.51.100.21: such packets stay on the tunnel")]
+    assert only(steps, "state")["result"] == "fail" and only(steps, "attached")["result"] == "ok"
+    assert same.ctl("explain", "valheim").stdout.endswith(f"{PARTLY}\n")
+    assert same.ctl("-br", "explain", "valheim").stdout.split()[:3] == ["valheim", "tun0", "partly"]
+
+
+@pytest.mark.parametrize("cause", ["shadow", "route"])
+def test_a_conflict_whose_rows_send_nothing(host, fits, cause):
+    in_conflict(host, "shadow" if cause == "shadow" else "direct")
+    if cause == "shadow":
+        host.add_row("192.0.2.1", "198.51.100.20", slot=3, inner_source="198.51.100.20", mode=1)
+    else:
+        host.do("ip", "route", "del", "default")
+    code, document, steps = explain(host, fits, "valheim")
+    assert (code, document["still_direct"]) == (4, "none") and len(steps["row"]) == 3
+    assert host.ctl("explain", "valheim").stdout.endswith(f"{STAY}\n")
+
+
+def skipped(same, reason, remote):
+    document = same.read_status()
+    document["tunnels"].append({**find_tunnel(document, "copy-of-csgo"), "netns": "unshared", "state": "skipped", "remote": remote,
+                                "reason": reason, "reason_text": "-", "rival": None, "game_server_ips": [],
+                                "game_server_ip_source": "none"})
+    same.write_status(document)
+
+
+@pytest.mark.parametrize("reason, remote, row, still", [
+    ("untrusted", "203.0.113.10", ("warn", f"{OF_MINECRAFT}; it was made for another tunnel and decides about every packet to that "
+                                           "remote"), "all"),
+    ("untrusted", "192.0.2.1", ("info", f"{SHARED}, also where it is another tunnel's"), "some"),
+    ("untrusted", "203.0.113.77", None, "none"),
+    ("too-many-tunnels", "192.0.2.1", ("info", f"{SHARED}, also where it is another tunnel's"), "some"),
+    ("not-allowed", "192.0.2.1", None, "none"),
+    ("encapsulation", "203.0.113.10", None, "none"),
+    ("external", None, ("info", "each packet chooses its remote: where that has a row, the row decides"), "some"),
+], ids=str)
+def test_a_skipped_tunnel_and_the_rows_of_others(same, fits, reason, remote, row, still):
+    """The program asks a packet for its remote and inner source, and not for its tunnel."""
+    skipped(same, reason, remote)
+    code, document, steps = explain(same, fits, "unshared")
+    assert (code, document["still_direct"], row_texts(steps) if "row" in steps else [None]) == (4, still, [row])
+    assert same.ctl("explain", "unshared").stdout.endswith({"all": ANYWAY, "some": PARTLY, "none": STAY}[still] + "\n")
+    assert same.ctl("-br", "explain", "unshared").stdout.split()[2] == {"all": "direct", "some": "partly", "none": "tunnel"}[still]
+
+
+def test_a_skipped_tunnel_below_a_row_that_keeps_packets(host, fits):
+    host.add_row("203.0.113.10", "203.0.113.10", slot=1, mode=2)
+    skipped(host, "untrusted", "203.0.113.10")
+    code, document, steps = explain(host, fits, "unshared")
+    assert (code, document["still_direct"]) == (4, "none") and "mode tunnel; it was made" in only(steps, "row")["text"]
+
+
+def test_a_row_for_one_of_two_addresses(same, fits):
+    """The map is full, and the agent maps what it can."""
+    document = same.read_status()
+    document["entries"] = [entry for entry in document["entries"] if entry["inner_source"] != "198.51.100.21"]
+    same.write_status(document)
+    code, document, steps = explain(same, fits, "valheim")
+    assert (code, document["still_direct"]) == (4, "some")
+    assert row_texts(steps)[2] == ("fail", "no row was made for 198.51.100.21: the map is full, or writing it failed")
+
+
+def test_rows_without_the_shared_one_above_them(host, fits):
+    """No packet gets to them."""
+    document = host.read_status()
+    document["entries"] = [entry for entry in document["entries"] if not entry["shared"]]
+    host.write_status(document)
+    host.do("bpftool", "map", "delete", "pinned", f"{PINS}/v1/remotes", "key", "192", "0", "2", "1")
+    code, document, steps = explain(host, fits, "valheim")
+    assert (code, document["still_direct"]) == (4, "none")
+    assert row_texts(steps) == [("fail", "no row was made for it: the map is full, or writing it failed")]
+
+
+@pytest.mark.parametrize("changes", [{"game_server_ips": ["203.0.113.11"]}, {"mode": "shadow"}], ids=str)
+def test_a_row_that_is_not_what_was_decided(same, fits, changes):
+    """While a namespace was never read no row is changed, and packets go by what is there."""
+    document = same.read_status()
+    find_tunnel(document, "minecraft").update(changes)
+    same.write_status(document)
+    code, document, steps = explain(same, fits, "minecraft")
+    assert (code, document["still_direct"]) == (4, "all")
+    assert row_texts(steps) == [("fail", f"{OF_MINECRAFT}, but it is meant otherwise")]
 
 
 def test_a_namespace_without_a_tunnel(same, fits):
@@ -235,9 +381,10 @@ def test_a_row_that_is_not_in_the_map(host, fits):
 
 def test_a_row_that_says_something_else(host, fits):
     host.add_row("203.0.113.10", "203.0.113.77", slot=1)
-    code, _document, steps = explain(host, fits, "minecraft")
+    code, document, steps = explain(host, fits, "minecraft")
     assert code == 4
     assert "in the pinned map remote 203.0.113.10 gets source 203.0.113.77" in only(steps, "row")["text"]
+    assert document["still_direct"] == "all"
 
 
 def test_a_mapped_tunnel_without_a_row(same, fits):

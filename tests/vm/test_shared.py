@@ -2,6 +2,7 @@
 """Several game servers behind one remote."""
 
 import json
+import subprocess
 
 import agent
 import topology
@@ -76,4 +77,40 @@ def test_a_pair_that_cannot_be_told_apart_stays_on_the_tunnel():
             after = world.counters()
             assert after["host_ipip"] == middle["host_ipip"], "the third is not blocked by the pair"
             assert after["host_direct"] - middle["host_direct"] == 1
+        agent.detach()
+
+
+def explain(*words):
+    """(exit status, document)"""
+    done = subprocess.run([agent.CTL, "-j", "explain", *words], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def ask(world, server):
+    """How many packets of an answer went direct, and over the POP."""
+    before = world.counters()
+    with traffic.UdpServer(server), traffic.udp_client(world) as client:
+        assert traffic.udp_ask(client, server.public)[1] == (server.public, traffic.PORT)
+    after = world.counters()
+    return after["host_direct"] - before["host_direct"], after["host_ipip"] - before["host_ipip"]
+
+
+def test_explain_says_what_becomes_of_the_packets():
+    """One of two addresses is not allowed; and two tunnels of a namespace have one row, which names but the first."""
+    with topology.World("CA") as world:
+        some, twofold = world.servers.values()
+        topology.run("ip", "-n", some.netns, "address", "add", "203.0.113.200/32", "dev", "tun0")
+        topology.run("ip", "-n", twofold.netns, "-batch", "-", text_in="\n".join([
+            "address add 10.9.2.9/24 dev eth0", f"link add tun1 type ipip remote {twofold.remote} local 10.9.2.9",
+            f"address add {twofold.inner}/32 dev tun1", "link set tun1 up", "route replace default dev tun1"]) + "\n")
+        with open("/tmp/allowed.json", "w", encoding="utf-8") as file:
+            file.write('{"allowed_game_server_ips": ["203.0.113.0/25"]}')
+        with agent.Agent("--config", "/tmp/allowed.json"):
+            code, document = explain(some.netns)
+            assert (code, document["still_direct"]) == (4, "some"), document
+            assert ask(world, some) == (1, 0)
+            assert {entry["tunnel"]["ifname"] for entry in agent.status()["entries"] if entry["tunnel"]} == {"tun0"}
+            code, document = explain(twofold.netns, "tun1")
+            assert (code, document["direct"]) == (0, True), document
+            assert ask(world, twofold) == (1, 0)
         agent.detach()

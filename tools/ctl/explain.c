@@ -34,13 +34,25 @@ static json_t *name_json(const json_t *tunnel)
 
 static int print_json(const struct inquiry *inquiry, bool direct)
 {
+	static const char *const reaches[] = {
+		[REACH_NONE] = "none", [REACH_SOME] = "some", [REACH_ALL] = "all"
+	};
 	const struct ctl *ctl = inquiry->ctl;
 
-	return ctl_print_json(ctl,
-		json_pack("{s:i, s:o, s:o, s:o, s:b, s:o}", "schema_version",
-			EXPLAIN_SCHEMA_VERSION, "view", agent_view_json(&inquiry->view), "word",
-			status_text(ctl->args[0]), "tunnel", name_json(inquiry->tunnel), "direct",
-			direct, "steps", findings_json(&inquiry->steps, "step")));
+	return ctl_print_json(
+		ctl, json_pack("{s:i, s:o, s:o, s:o, s:b, s:o, s:o}", "schema_version",
+			     EXPLAIN_SCHEMA_VERSION, "view", agent_view_json(&inquiry->view),
+			     "word", status_text(ctl->args[0]), "tunnel",
+			     name_json(inquiry->tunnel), "direct", direct, "still_direct",
+			     direct ? json_null() : json_string(reaches[inquiry->reach]), "steps",
+			     findings_json(&inquiry->steps, "step")));
+}
+
+static const char *brief_word(const struct inquiry *inquiry, const struct finding *fault)
+{
+	if (!fault || inquiry->reach == REACH_ALL)
+		return "direct";
+	return inquiry->reach == REACH_SOME ? "partly" : "tunnel";
 }
 
 /* Who, whether, and the first reason why not; cut where the reader's terminal ends. */
@@ -56,10 +68,29 @@ static int print_brief(const struct inquiry *inquiry, const struct finding *faul
 			json_text(inquiry->tunnel, "ifname"));
 	else
 		table_add(&table, "%s", inquiry->ctl->args[0]);
-	table_add(&table, "%s", fault ? "tunnel" : "direct");
+	table_add(&table, "%s", brief_word(inquiry, fault));
 	table_add(&table, "%s%s%s", fault ? fault->name : "", fault ? ": " : "",
 		fault ? fault->text : "");
 	return table_print(&table, output_width());
+}
+
+static void print_fault(enum reach reach, const struct finding *fault)
+{
+	switch (reach) {
+	case REACH_NONE:
+		(void)printf("Its packets stay on the tunnel: see \"%s\".", fault->name);
+		return;
+	case REACH_SOME:
+		(void)printf("Packets that have a row go direct, the rest stay on the tunnel: see "
+			     "\"%s\".",
+			fault->name);
+		return;
+	case REACH_ALL:
+		(void)printf(
+			"Its packets go direct all the same, by the row of its remote: see \"%s\".",
+			fault->name);
+		return;
+	}
 }
 
 static int conclude(const struct inquiry *inquiry)
@@ -85,7 +116,7 @@ static int conclude(const struct inquiry *inquiry)
 					 : COLOUR_GOOD),
 		stdout);
 	if (fault)
-		(void)printf("Its packets stay on the tunnel: see \"%s\".", fault->name);
+		print_fault(inquiry->reach, fault);
 	else if (doubt)
 		(void)printf("Direct return works for it, but see \"%s\".", doubt->name);
 	else
@@ -213,8 +244,8 @@ const struct ctl_command ctl_explain_command = {
 		"is bound to, its network namespace or its interface; IFNAME chooses one of\n"
 		"several in a namespace.\n"
 		"\n"
-		"Exit status: 0 when direct return works for it, 4 when it does not, 2 when\n"
-		"nothing or more than one tunnel is meant.\n",
+		"Exit status: 0 when direct return works for it, 4 when it does not or only for\n"
+		"some of its packets, 2 when nothing or more than one tunnel is meant.\n",
 	.options = CTL_OPTION_STATUS_FILE,
 	.min_args = 1,
 	.max_args = 2,

@@ -8,6 +8,13 @@
 #include "tools/ctl/live.h"
 #include "tools/ctl/search.h"
 
+/* Which packets of a tunnel the rows send direct, whether or not that is meant. */
+enum reach {
+	REACH_NONE,
+	REACH_SOME, /* those that have a row */
+	REACH_ALL,
+};
+
 struct inquiry {
 	const struct ctl *ctl;
 	struct agent_view view;
@@ -17,6 +24,8 @@ struct inquiry {
 	const json_t *tunnel;          /* the one in question; NULL: none */
 	struct slot_counters counters; /* of its rows, as far as they are in the maps */
 	size_t n_rows;                 /* of it, in the maps */
+	bool owns_rows;                /* some entry of the status names it */
+	enum reach reach;
 	struct findings steps;
 };
 

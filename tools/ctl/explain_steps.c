@@ -253,69 +253,292 @@ static bool says_the_same(const struct row *a, const struct row *b)
 				 a->entry.mode == b->entry.mode);
 }
 
+static bool is_shared(const struct row *row)
+{
+	return (row->entry.flags & MAPS_FLAG_SHARED) != 0;
+}
+
+static bool sends_direct(const struct row *row)
+{
+	return !is_shared(row) && row->entry.mode == MAPS_MODE_DIRECT;
+}
+
+/* A row that decides about packets of the tunnel: that of its remote decides about all. */
+static void note_reach(struct inquiry *inquiry, const struct row *row)
+{
+	enum reach reach = row->map == ROW_REMOTES ? REACH_ALL : REACH_SOME;
+
+	if (sends_direct(row) && reach > inquiry->reach)
+		inquiry->reach = reach;
+}
+
+/* Row `i` of those that are there; of those of the status, where the maps cannot be looked at. */
+static bool get_row(const struct inquiry *inquiry, size_t i, struct row *ret)
+{
+	const struct rows *rows = &inquiry->live.rows;
+
+	if (inquiry->live_error < 0)
+		return row_of(json_array_get(json_object_get(document_of(inquiry), "entries"), i),
+			       ret) == 0;
+	if (i >= rows->n)
+		return false;
+	*ret = rows->list[i];
+	return true;
+}
+
+static bool get_remote_row(const struct inquiry *inquiry, struct ip4 remote, struct row *ret)
+{
+	struct row row;
+
+	for (size_t i = 0; get_row(inquiry, i, &row); i++) {
+		if (row.map != ROW_REMOTES || !ip4_equal(row.remote, remote))
+			continue;
+		*ret = row;
+		return true;
+	}
+	return false;
+}
+
+/* Whether anything goes direct; `remote`: by its inner source, below that remote. */
+static bool has_direct_row(const struct inquiry *inquiry, const struct ip4 *remote)
+{
+	struct row row;
+
+	for (size_t i = 0; get_row(inquiry, i, &row); i++)
+		if (sends_direct(&row) &&
+			(!remote || (row.map == ROW_SOURCES && ip4_equal(row.remote, *remote))))
+			return true;
+	return false;
+}
+
+/* Whether the row is what the agent means for the tunnel: it may not have been able to write that yet. */
+static bool is_meant(const struct inquiry *inquiry, const struct row *row)
+{
+	struct ip4 address = { row->entry.game_server_ip };
+
+	return is_shared(row) ||
+	       (search_has(
+			json_object_get(inquiry->tunnel, "game_server_ips"), IP4_FORMAT(address)) &&
+		       strcmp(json_text(inquiry->tunnel, "mode"),
+			       maps_mode_name((enum maps_mode)row->entry.mode)) == 0);
+}
+
 static void compare_row(struct inquiry *inquiry, const struct row *wanted)
 {
 	const struct live *live = &inquiry->live;
+	const struct row *there = wanted;
 	char text[160], other[160];
-	size_t i;
 
 	describe_row(wanted, text, sizeof(text));
-	i = live_find(live, wanted->remote, wanted->inner_source);
-	if (i == SIZE_MAX) {
-		findings_add(&inquiry->steps, "row", RESULT_FAIL,
-			"%s, says the status, but the pinned map has no such row", text);
-		findings_remedy(&inquiry->steps,
-			"systemctl restart ipipdirect: the agent writes what is missing");
-		return;
+	if (inquiry->live_error == 0) {
+		size_t i = live_find(live, wanted->remote, wanted->inner_source);
+
+		if (i == SIZE_MAX) {
+			findings_add(&inquiry->steps, "row", RESULT_FAIL,
+				"%s, says the status, but the pinned map has no such row", text);
+			findings_remedy(&inquiry->steps,
+				"systemctl restart ipipdirect: the agent writes what is missing");
+			return;
+		}
+		there = &live->rows.list[i];
+		slot_counters_add(&inquiry->counters, &live->counters[i]);
+		inquiry->n_rows++;
 	}
-	slot_counters_add(&inquiry->counters, &live->counters[i]);
-	inquiry->n_rows++;
-	if (says_the_same(wanted, &live->rows.list[i])) {
+	note_reach(inquiry, there);
+	if (!says_the_same(wanted, there)) {
+		describe_row(there, other, sizeof(other));
+		findings_add(&inquiry->steps, "row", RESULT_FAIL,
+			"%s, says the status, but in the pinned map %s", text, other);
+		findings_remedy(&inquiry->steps, "systemctl restart ipipdirect");
+	} else if (!is_meant(inquiry, wanted)) {
+		findings_add(
+			&inquiry->steps, "row", RESULT_FAIL, "%s, but it is meant otherwise", text);
+		findings_remedy(&inquiry->steps,
+			"see 'ipipdirectctl status': the agent could not write it, or waits until "
+			"all namespaces were read");
+	} else if (inquiry->live_error < 0) {
+		findings_add(&inquiry->steps, "row", RESULT_WARN,
+			"%s, says the status; the pinned map cannot be looked at: %s", text,
+			strerror(-inquiry->live_error));
+	} else {
 		findings_add(
 			&inquiry->steps, "row", RESULT_OK, "%s; so it is in the pinned map", text);
-		return;
 	}
-	describe_row(&live->rows.list[i], other, sizeof(other));
-	findings_add(&inquiry->steps, "row", RESULT_FAIL,
-		"%s, says the status, but in the pinned map %s", text, other);
-	findings_remedy(&inquiry->steps, "systemctl restart ipipdirect");
 }
 
-/* The rows of the tunnel, and the shared one above them. */
-static void step_rows(struct inquiry *inquiry)
+/* Whether its addresses are the inner sources of its rows. */
+static bool has_tunnel_addresses(const json_t *tunnel)
 {
+	const char *source = json_text(tunnel, "game_server_ip_source");
+
+	return strcmp(source, "tunnel-address") == 0 || strcmp(source, "auto:tunnel-address") == 0;
+}
+
+/*
+ * Whether the row, below its remote, is for packets of the tunnel. One row serves equal claims, which only a
+ * namespace can have, and names the first of them. The status does not say which other addresses a device has.
+ */
+static bool is_for(const struct inquiry *inquiry, const json_t *entry)
+{
+	const json_t *tunnel = inquiry->tunnel, *owner = json_object_get(entry, "tunnel");
+	const json_t *ips = json_object_get(tunnel, "game_server_ips");
+
+	if (search_same(owner, tunnel))
+		return true;
+	if (has_tunnel_addresses(tunnel))
+		return search_has(ips, json_text(entry, "inner_source"));
+	return !inquiry->owns_rows && search_has(ips, json_text(entry, "game_server_ip")) &&
+	       (!json_is_object(owner) ||
+		       strcmp(json_text(owner, "netns"), json_text(tunnel, "netns")) == 0);
+}
+
+/* The next entry from *i on that decides about packets of the tunnel, of its remote or below; NULL: no more. */
+static const json_t *next_entry(const struct inquiry *inquiry, size_t *i)
+{
+	const json_t *entries = json_object_get(document_of(inquiry), "entries"), *entry;
 	const char *remote = json_text(inquiry->tunnel, "remote");
+
+	while ((entry = json_array_get(entries, (*i)++)))
+		if (strcmp(json_text(entry, "remote"), remote) == 0 &&
+			(!json_text(entry, "inner_source")[0] || is_for(inquiry, entry)))
+			return entry;
+	return NULL;
+}
+
+static bool owns_rows(const struct inquiry *inquiry)
+{
 	const json_t *entry;
-	struct row row;
-	size_t i, n = 0;
+	size_t i;
 
 	json_array_foreach(json_object_get(document_of(inquiry), "entries"), i, entry)
 	{
-		const json_t *owner = json_object_get(entry, "tunnel");
-		bool shared = json_is_true(json_object_get(entry, "shared"));
-
-		if (strcmp(json_text(entry, "remote"), remote) != 0 ||
-			(json_is_object(owner) && !search_same(owner, inquiry->tunnel)) ||
-			row_of(entry, &row) < 0)
-			continue;
-		n += !shared;
-		if (inquiry->live_error == 0) {
-			compare_row(inquiry, &row);
-		} else {
-			char text[160];
-
-			describe_row(&row, text, sizeof(text));
-			findings_add(&inquiry->steps, "row", RESULT_WARN,
-				"%s, says the status; the pinned map cannot be looked at: %s", text,
-				strerror(-inquiry->live_error));
-		}
+		if (search_same(json_object_get(entry, "tunnel"), inquiry->tunnel))
+			return true;
 	}
-	if (n > 0)
-		return;
+	return false;
+}
+
+/* Whether any row but a shared one is there for it. */
+static bool has_rows(const struct inquiry *inquiry)
+{
+	const json_t *entry;
+
+	for (size_t i = 0; (entry = next_entry(inquiry, &i));)
+		if (!json_is_true(json_object_get(entry, "shared")))
+			return true;
+	return false;
+}
+
+static void fail_no_row(struct inquiry *inquiry, const char *what)
+{
 	findings_add(&inquiry->steps, "row", RESULT_FAIL,
-		"no row was made for it: the map is full, or writing it failed");
+		"no row was made for %s: the map is full, or writing it failed", what);
 	findings_remedy(&inquiry->steps,
 		"see the agent's log; if it is full, raise max_entries, then 'ipipdirectctl reload'");
+}
+
+static void remove_text(json_t *array, const char *text)
+{
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(array, i, item)
+	{
+		if (strcmp(json_string_value(item) ?: "", text) == 0) {
+			(void)json_array_remove(array, i);
+			return;
+		}
+	}
+}
+
+/* Which of its addresses have no row below the shared one. */
+static void tell_left(struct inquiry *inquiry, const json_t *left)
+{
+	_cleanup_free_ char *list = list_text(left);
+
+	if (!list || !list[0])
+		return;
+	if (strcmp(json_text(inquiry->tunnel, "state"), "mapped") == 0)
+		fail_no_row(inquiry, list);
+	else
+		findings_add(&inquiry->steps, "row", RESULT_NOTE,
+			"no row is for inner source %s: such packets stay on the tunnel", list);
+}
+
+/* The row of its remote, whoever it was made for, and where that is shared those of the tunnel below it. */
+static void step_rows(struct inquiry *inquiry)
+{
+	json_auto_t *left = json_copy(json_object_get(inquiry->tunnel, "game_server_ips"));
+	const json_t *entry;
+	struct row row;
+	bool is_below = false;
+	size_t n = 0;
+
+	for (size_t i = 0; (entry = next_entry(inquiry, &i));) {
+		if (row_of(entry, &row) < 0 || (row.map == ROW_SOURCES && !is_below))
+			continue;
+		compare_row(inquiry, &row);
+		remove_text(left, json_text(entry, "inner_source"));
+		is_below = is_below || is_shared(&row);
+		n += !is_shared(&row);
+	}
+	if (n == 0)
+		fail_no_row(inquiry, "it");
+	else if (is_below && has_tunnel_addresses(inquiry->tunnel))
+		tell_left(inquiry, left);
+	if (ip4_parse(json_text(inquiry->tunnel, "remote"), &row.remote) == 0 &&
+		get_remote_row(inquiry, row.remote, &row))
+		note_reach(inquiry, &row);
+	else
+		inquiry->reach = REACH_NONE;
+}
+
+static bool is_one_of(const char *word, const char *const *words, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(words[i], word) == 0)
+			return true;
+	return false;
+}
+
+/* Of a tunnel that has none: the program does not ask which tunnel a packet is of. */
+static void step_rows_of_others(struct inquiry *inquiry)
+{
+	static const char *const no_ipip[] = { "encapsulation", "not-ipip" };
+	/* No other tunnel gets a row for an inner source of these. */
+	static const char *const heeded[] = { "no-public-address", "not-allowed",
+		"addresses-unknown" };
+	const char *reason = json_text(inquiry->tunnel, "reason");
+	struct ip4 remote;
+	struct row row;
+	char text[160];
+
+	if (is_one_of(reason, no_ipip, ELEMENTS_OF(no_ipip)))
+		return;
+	if (ip4_parse(json_text(inquiry->tunnel, "remote"), &remote) < 0) {
+		if (!has_direct_row(inquiry, NULL))
+			return;
+		inquiry->reach = REACH_SOME;
+		findings_add(&inquiry->steps, "row", RESULT_NOTE,
+			"each packet chooses its remote: where that has a row, the row decides");
+		return;
+	}
+	if (!get_remote_row(inquiry, remote, &row))
+		return;
+	note_reach(inquiry, &row);
+	describe_row(&row, text, sizeof(text));
+	if (!is_shared(&row)) {
+		findings_add(&inquiry->steps, "row", RESULT_WARN,
+			"%s; it was made for another tunnel and decides about every packet to that "
+			"remote",
+			text);
+		findings_remedy(&inquiry->steps, "give one of the two another remote");
+	} else if (!is_one_of(reason, heeded, ELEMENTS_OF(heeded)) &&
+		   has_direct_row(inquiry, &remote)) {
+		inquiry->reach = REACH_SOME;
+		findings_add(&inquiry->steps, "row", RESULT_NOTE,
+			"%s, also where it is another tunnel's", text);
+	}
 }
 
 /* ---- where the packets leave */
@@ -469,26 +692,43 @@ static void step_counters(struct inquiry *inquiry)
 
 /* ---- all of it */
 
+/* What a row sends direct does not get there when something stands in its way. */
+static void step_way(struct inquiry *inquiry)
+{
+	size_t n = inquiry->steps.n;
+
+	if (inquiry->ctl->status_file) /* it may be another host's */
+		return;
+	step_interface(inquiry);
+	step_counters(inquiry);
+	for (; n < inquiry->steps.n; n++)
+		if (inquiry->steps.list[n].result == RESULT_FAIL)
+			inquiry->reach = REACH_NONE;
+}
+
 void explain_tunnel(struct inquiry *inquiry)
 {
 	const json_t *netns =
 		agent_netns(document_of(inquiry), json_text(inquiry->tunnel, "netns"));
+	bool is_mapped;
 
+	inquiry->owns_rows = owns_rows(inquiry);
 	step_agent(inquiry);
 	if (netns)
 		step_namespace(inquiry, netns);
 	step_device(inquiry);
-	if (!step_state(inquiry))
-		return;
-	step_rule(inquiry);
-	step_address(inquiry);
-	step_mode(inquiry);
-	step_exceptions(inquiry);
-	step_rows(inquiry);
-	if (!inquiry->ctl->status_file) { /* it may be another host's */
-		step_interface(inquiry);
-		step_counters(inquiry);
+	is_mapped = step_state(inquiry);
+	if (strcmp(json_text(inquiry->tunnel, "state"), "skipped") == 0) {
+		step_rows_of_others(inquiry);
+	} else if (is_mapped || has_rows(inquiry)) {
+		step_rule(inquiry);
+		step_address(inquiry);
+		step_mode(inquiry);
+		step_exceptions(inquiry);
+		step_rows(inquiry);
 	}
+	if (is_mapped || inquiry->reach != REACH_NONE)
+		step_way(inquiry);
 }
 
 void explain_empty_namespace(struct inquiry *inquiry)

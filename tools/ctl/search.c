@@ -22,7 +22,7 @@ bool search_same(const json_t *a, const json_t *b)
 	       strcmp(json_text(a, "ifname"), json_text(b, "ifname")) == 0;
 }
 
-static bool has_string(const json_t *array, const char *word)
+bool search_has(const json_t *array, const char *word)
 {
 	const json_t *item;
 	size_t i;
@@ -55,7 +55,7 @@ static bool has_inner_source(const json_t *document, const json_t *tunnel, const
 static bool has_address(const json_t *document, const json_t *tunnel, const char *address)
 {
 	return strcmp(json_text(tunnel, "remote"), address) == 0 ||
-	       has_string(json_object_get(tunnel, "game_server_ips"), address) ||
+	       search_has(json_object_get(tunnel, "game_server_ips"), address) ||
 	       has_inner_source(document, tunnel, address);
 }
 
@@ -67,7 +67,7 @@ static const json_t *find_netns(const json_t *document, const char *word)
 	json_array_foreach(json_object_get(document, "namespaces"), i, netns)
 	{
 		if (strcmp(json_text(netns, "label"), word) == 0 ||
-			has_string(json_object_get(netns, "names"), word))
+			search_has(json_object_get(netns, "names"), word))
 			return netns;
 	}
 	return NULL;

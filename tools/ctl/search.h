@@ -23,3 +23,6 @@ void search_done(struct search *search);
 
 /* Whether two tunnels or names of tunnels are the same: netns and ifname. */
 bool search_same(const json_t *a, const json_t *b);
+
+/* Whether `word` is one of the strings of `array`. */
+bool search_has(const json_t *array, const char *word);

@@ -176,9 +176,9 @@ const struct ctl_command ctl_tunnels_command = {
 	.help = "Lists the IPIP tunnels of all network namespaces as the agent saw them last.\n"
 		"\n"
 		"STATE is the mode of a tunnel that is in the map: direct, shadow (counted,\n"
-		"nothing changed) or tunnel (drained). \"skipped\" tunnels cannot be served;\n"
-		"those in \"conflict\" could, but for another one. Packets of both stay on the\n"
-		"tunnel.\n"
+		"nothing changed) or tunnel (drained). \"skipped\" tunnels cannot be served, and\n"
+		"get no row; those in \"conflict\" could, but for another one, and have none for\n"
+		"at least one of their addresses. \"explain\" says which packets go direct.\n"
 		"RULE OR REASON is the rule that chose the game server IP, or why there is no\n"
 		"entry.\n",
 	.options = CTL_OPTION_STATUS_FILE,
