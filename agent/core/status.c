@@ -354,7 +354,8 @@ static json_t *make_problems(const struct status *status)
 		add_problem(problems, "not everything could be read in the last %u passes",
 			status->unread);
 	if (conflicts > 0)
-		add_problem(problems, "%zu tunnel%s in conflict, on the tunnel path", conflicts,
+		add_problem(problems,
+			"%zu tunnel%s in conflict, wholly or partly on the tunnel path", conflicts,
 			conflicts == 1 ? "" : "s");
 	if (status->n_no_room > 0)
 		add_problem(problems,
@@ -369,8 +370,8 @@ static json_t *make_problems(const struct status *status)
 		add_problem(problems, "not all namespaces were read yet: nothing is removed");
 	if (beyond > 0)
 		add_problem(problems,
-			"%zu tunnel%s left to the tunnel path: their namespaces are beyond limits",
-			beyond, beyond == 1 ? "" : "s");
+			"%zu tunnel%s without a row: their namespaces are beyond limits", beyond,
+			beyond == 1 ? "" : "s");
 	if (doubtful > 0)
 		add_problem(problems,
 			"%zu tunnel%s left to the tunnel path: whose the public address is cannot be told; "

@@ -63,7 +63,7 @@ def test_a_pair_that_cannot_be_told_apart_stays_on_the_tunnel():
             assert states["g3"] == ("mapped", None)
             assert states["g1"][0] == states["g2"][0] == "conflict"
             assert status["agent"]["state"] == "degraded"
-            assert any("conflict" in problem for problem in status["agent"]["problems"])
+            assert "2 tunnels in conflict, wholly or partly on the tunnel path" in status["agent"]["problems"]
             before = world.counters()
             with traffic.UdpServer(pair[0]), traffic.udp_client(world) as client:
                 _, peer = traffic.udp_ask(client, pair[0].public)
