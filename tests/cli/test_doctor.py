@@ -349,7 +349,7 @@ def test_tunnels_of_others(still, fits, status):
     namespaces.append({**namespaces[0], "label": "rootless", "nsid": 9, "inode": 1, "owner": "other"})
     change(still, namespaces=namespaces, tunnels=[tunnel(status, "rootless", state="skipped", reason="untrusted")])
     result, text, _remedy = only(examine(still, fits, exit_status=4), "trust")
-    assert result == "warn" and "rootless tun0" in text
+    assert (result, text) == ("warn", "1 tunnel in namespaces that nobody vouches for; the first is rootless tun0"), "whose they are"
 
 
 def test_maps_that_fill(sandbox, fits):

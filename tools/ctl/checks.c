@@ -354,8 +354,7 @@ static void check_trust(const struct facts *facts, struct findings *findings)
 	n_tunnels = count_tunnels(facts, "reason", "untrusted", &first);
 	if (n_tunnels > 0) {
 		findings_add(findings, "trust", RESULT_WARN,
-			"%zu tunnel%s in namespaces that somebody else than the host owns; the first "
-			"is %s %s",
+			"%zu tunnel%s in namespaces that nobody vouches for; the first is %s %s",
 			n_tunnels, n_tunnels == 1 ? "" : "s", json_text(first, "netns"),
 			json_text(first, "ifname"));
 		findings_remedy(findings,
