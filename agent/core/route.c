@@ -8,11 +8,16 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
-/* Routed as the default route says, but no client's: bpf/next_hop.h refuses them after the FIB. */
+/* Routed as the default route says, but not for bpf/next_hop.h, which judges them by the FIB's answer. */
 static const struct ip4_prefix no_clients[] = {
-	{ { 0 }, 8 },                             /* 0.0.0.0/8 */
-	{ { __builtin_bswap32(0x7f000000) }, 8 }, /* 127.0.0.0/8 */
-	{ { __builtin_bswap32(0xe0000000) }, 3 }, /* 224.0.0.0/3 */
+	{ { 0 }, 8 },                              /* 0.0.0.0/8 */
+	{ { __builtin_bswap32(0x0a000000) }, 8 },  /* 10.0.0.0/8 */
+	{ { __builtin_bswap32(0x64400000) }, 10 }, /* 100.64.0.0/10 */
+	{ { __builtin_bswap32(0x7f000000) }, 8 },  /* 127.0.0.0/8 */
+	{ { __builtin_bswap32(0xa9fe0000) }, 16 }, /* 169.254.0.0/16 */
+	{ { __builtin_bswap32(0xac100000) }, 12 }, /* 172.16.0.0/12 */
+	{ { __builtin_bswap32(0xc0a80000) }, 16 }, /* 192.168.0.0/16 */
+	{ { __builtin_bswap32(0xe0000000) }, 3 },  /* 224.0.0.0/3 */
 };
 
 void routes_done(struct routes *routes)

@@ -51,6 +51,9 @@ class Keep(Exception):
     """args: the slot that counts it, the reason"""
 
 
+PRIVATE_NETWORKS = "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"
+
+
 def next_hop(client):
     """The MAC address behind which the client is, in the namespace of datapath.py, or None."""
     address = ipaddress.ip_address(client)
@@ -61,6 +64,8 @@ def next_hop(client):
                 datapath.NEIGHBOUR: datapath.NEIGHBOUR_MAC}.get(client)
     if address.packed[0] in (0, 127) or address.packed[0] >= 224:
         return None  # no host's
+    if any(address in ipaddress.ip_network(network) for network in PRIVATE_NETWORKS):
+        return None  # of some network, and the gateway's may be another one
     return datapath.GATEWAY_MAC
 
 

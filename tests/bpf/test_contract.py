@@ -256,7 +256,10 @@ KEPT = {
         "broadcast": (1, tunnelled(udp(client="255.255.255.255")(PRIVATE))),
         "multicast": (1, tunnelled(udp(client="224.0.0.251")(PRIVATE))),
         "loopback": (1, tunnelled(udp(client="127.0.0.1")(PRIVATE))),
-        "0.0.0.0": (1, tunnelled(udp(client="0.0.0.0")(PRIVATE)))},
+        "0.0.0.0": (1, tunnelled(udp(client="0.0.0.0")(PRIVATE))),
+        **{f"private, behind the gateway: {client}": (1, tunnelled(udp(client=client)(PRIVATE))) for client in (
+            "10.0.0.1", "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.1", "192.168.255.255",
+            "100.64.0.1", "100.127.255.255", "169.254.1.1")}},
 }
 KEPT_CASES = [(reason, name) for reason, cases in KEPT.items() for name in cases]
 

@@ -59,6 +59,24 @@ def test_no_default_route(configured, namespace):
         assert goes_to(configured, udp(client=datapath.NEIGHBOUR)) == datapath.NEIGHBOUR_MAC
 
 
+@pytest.mark.parametrize("client", [
+    "9.255.255.255", "11.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0", "100.63.255.255",
+    "100.128.0.0", "169.253.255.255", "169.255.0.0"])
+def test_next_to_a_private_network(configured, client):
+    assert goes_to(configured, udp(client=client)) == datapath.GATEWAY_MAC
+
+
+def test_private_and_a_neighbour(configured, namespace):
+    """Behind a gateway it may be anybody's; on this very network there is no doubt."""
+    client = "10.66.0.7"
+    with changed(namespace, f"route add 10.66.0.0/24 dev uplink\n"
+                            f"neigh add {client} lladdr {datapath.NEIGHBOUR_MAC} dev uplink nud permanent",
+                 f"neigh del {client} dev uplink\nroute del 10.66.0.0/24 dev uplink"):
+        assert goes_to(configured, udp(client=client)) == datapath.NEIGHBOUR_MAC
+    with changed(namespace, f"route add 10.66.0.0/24 via {datapath.GATEWAY}", "route del 10.66.0.0/24"):
+        assert goes_to(configured, udp(client=client)) is None
+
+
 def test_gateway_without_a_neighbour_entry(configured, namespace):
     with changed(namespace, f"neigh del {datapath.GATEWAY} dev uplink",
                  f"neigh replace {datapath.GATEWAY} lladdr {datapath.GATEWAY_MAC} dev uplink nud permanent"):

@@ -28,6 +28,7 @@ WAYS = [  # outer destination, inner source; the frequent ones more often
     (PORTED, PRIVATE), (CACHED, PRIVATE), (PICKY, PRIVATE), (POP_SHARED, SHARED_PICKY),
     (SHADOWED, PRIVATE), (DRAINED, PRIVATE), (STRANGER_REMOTE, PRIVATE)]
 CLIENTS = [*[CLIENT] * 6, datapath.NEIGHBOUR, datapath.STRANGER, "1.1.1.1", "223.255.255.255", "224.0.0.1",
+           "10.66.0.7", "172.31.255.255", "172.32.0.1", "100.127.0.1",
            *["203.0.113.200"] * 4]
 EDGES = (0, 1, 4, 5, 7, 8, 19, 20, 21, 27, 28, 40, 0x7f, 0x80, 0xff)
 

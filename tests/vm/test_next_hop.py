@@ -5,10 +5,12 @@ neighbours do meanwhile; where there is none to be sure of, the tunnel carries i
 segment.py has the picture. Each test sees every reply arrive once, and its frame leave the host."""
 
 import contextlib
+import socket
 
 import pytest
 
 import agent
+import frames
 import segment
 import topology
 import traffic
@@ -228,6 +230,36 @@ def test_a_route_by_a_router_that_does_not_answer(lan, server):
         assert replies.paths == ["tunnel to gw"]
         assert kept(server) - before == replies.sent
     forget(segment.GATEWAY2)
+
+
+PRIVATE = ("10.66.0.7", "172.31.0.7", "192.168.66.7", "100.64.0.7", "169.254.66.7")
+
+
+def test_what_is_private_behind_the_gateway_stays(lan, server):
+    """A POP's address in its own network, say: it has to be answered through the tunnel."""
+    before = kept(server)
+    with lan.direct_packets() as seen, server.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind((server.inner, 0))
+        for address in PRIVATE:
+            sender.sendto(b"alive", (address, 9))
+        topology.wait_for(lambda: kept(server) - before == len(PRIVATE), "all have stayed")
+    assert seen == {"gw": 0, "gw2": 0}
+
+
+def test_a_private_client_on_link(lan, server):
+    host("address add 10.66.0.1/24 dev eth0")
+    lan.outside.batch("near", "address add 10.66.0.7/24 dev eth0")
+    try:
+        learn("10.66.0.7")
+        with server.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, \
+                frames.Sniffer(lan.outside.netns_fd("lan"), "host") as wire:
+            sender.bind((server.inner, 0))
+            sender.sendto(b"to a neighbour", ("10.66.0.7", 9))
+            found = topology.wait_for(lambda: [f for f in wire.take() if f.payload.startswith(b"to a neigh")], "its frame")
+        assert [(f.tunnelled, f.destination, f.address) for f in found] == [(False, segment.NEAR_MAC, server.public)]
+    finally:
+        host("address del 10.66.0.1/24 dev eth0")
+        lan.outside.batch("near", "address del 10.66.0.7/24 dev eth0")
 
 
 def attached():
