@@ -380,14 +380,17 @@ static void take_reply(struct client *client, const char *text, size_t size)
 	CHECK(client->streams == continues);
 }
 
-static void take_replies(struct client *client)
+/* Whether there were any. */
+static bool take_replies(struct client *client)
 {
+	bool any = false;
 	ssize_t n;
 	char *nul;
 
 	while ((n = recv(client->fd, answers + client->n_in, sizeof(answers) - client->n_in,
 			MSG_DONTWAIT)) > 0) {
 		client->n_in += (size_t)n;
+		any = true;
 		while ((nul = memchr(answers, '\0', client->n_in))) {
 			take_reply(client, answers, (size_t)(nul - answers));
 			client->n_in -= (size_t)(nul + 1 - answers);
@@ -396,6 +399,7 @@ static void take_replies(struct client *client)
 		CHECK(client->n_in < sizeof(answers));
 	}
 	CHECK(client->n_in == 0);
+	return any;
 }
 
 /* Until nothing is left to do. */
@@ -428,7 +432,7 @@ static void say(struct client *client, const char *text, size_t size, size_t pie
 		run_agent(client->flags);
 		CHECK(__sanitizer_get_current_allocated_bytes() < held + HELD_MAX);
 		if (!(client->flags & READS_LATE))
-			take_replies(client);
+			(void)take_replies(client);
 		/* Both wait for the other, or he watches and is not listened to: that is all he can say. */
 		if (full && (client->flags & READS_LATE || client->streams))
 			break;
@@ -505,9 +509,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		CHECK(shutdown(client.fd, SHUT_WR) == 0 || errno == ENOTCONN);
 		run_agent(flags);
 	}
-	take_replies(&client);
-	run_agent(flags);
-	take_replies(&client);
+	/* The rest of what it had to say may not have had room. */
+	do
+		run_agent(flags);
+	while (take_replies(&client));
 	judge(&client);
 	CHECK(close(client.fd) == 0);
 	run_agent(flags);
