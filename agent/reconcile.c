@@ -142,7 +142,8 @@ static uint64_t takeover_wait(const struct reconciler *reconciler)
 
 	if (!reconciler->dataplane || !dataplane_must_wait(reconciler->dataplane) ||
 		reconciler->interfaces.placement.detached ||
-		tunnels_are_known(&reconciler->observer.snapshot, reconciler->config))
+		(!reconciler->clients_are_missing &&
+			tunnels_are_known(&reconciler->observer.snapshot, reconciler->config)))
 		return 0;
 	return end > now ? end - now : 0;
 }
@@ -324,16 +325,31 @@ static int note_outcome(struct reconciler *reconciler)
 	return 0;
 }
 
+/*
+ * While not all who are exempt are in the map, no row that is new or changes may send more packets direct. But one that is
+ * wrong must not stay. Returns whether there is anything to do.
+ */
+static bool hold_back(struct plan_op *op)
+{
+	if (op->verb == PLAN_ADD)
+		return false;
+	if (op->verb == PLAN_CHANGE)
+		op->row.entry.mode = MAPS_MODE_TUNNEL;
+	return true;
+}
+
 /* An operation that fails leaves its packets on the tunnel and the others to go on. */
 static int apply(struct reconciler *reconciler)
 {
 	int result = 0;
 
 	for (size_t i = 0; i < reconciler->plan.n_ops; i++) {
-		const struct plan_op *op = &reconciler->plan.ops[i];
+		struct plan_op *op = &reconciler->plan.ops[i];
 		char text[320];
 		int r;
 
+		if (reconciler->clients_are_missing && !hold_back(op))
+			continue;
 		r = entry_maps_apply(&reconciler->maps, op);
 		describe(op, &reconciler->tunnels, text, sizeof(text));
 		log_op(reconciler, op, text, r);
@@ -342,25 +358,43 @@ static int apply(struct reconciler *reconciler)
 			result = -EAGAIN;
 		}
 	}
-	if (result == 0 && reconciler->plan.n_ops > 0)
+	if (result == 0 && reconciler->plan.n_ops > 0 && !reconciler->clients_are_missing)
 		result = note_outcome(reconciler);
-	if (result < 0)
+	if (result < 0 || reconciler->clients_are_missing)
 		reconciler->have_is_valid = false;
 	return result;
 }
 
-static int set_clients(struct reconciler *reconciler, bool only_add)
+static int plan_clients(
+	const struct reconciler *reconciler, bool rows_are_written, struct client_plan *ret)
 {
-	const struct config *config = reconciler->config;
+	const struct clients wanted = { reconciler->config->exempt_clients,
+		reconciler->config->n_exempt_clients };
+	_cleanup_(clients_done) struct clients have = { 0 };
+	int r;
+
+	r = entry_maps_read_clients(&reconciler->maps, &have);
+	if (r < 0)
+		return r;
+	return client_plan_make(&have, &wanted, MAPS_EXEMPT_CLIENTS_MAX, rows_are_written, ret);
+}
+
+/* What fails ends it, since the order counts. */
+static int set_clients(struct reconciler *reconciler, bool rows_are_written)
+{
+	_cleanup_(client_plan_done) struct client_plan plan = { 0 };
 	int r;
 
 	if (!reconciler->clients_are_stale)
 		return 0;
-	r = entry_maps_set_clients(
-		&reconciler->maps, config->exempt_clients, config->n_exempt_clients, only_add);
+	r = plan_clients(reconciler, rows_are_written, &plan);
+	for (size_t i = 0; r == 0 && i < plan.n_ops; i++)
+		r = entry_maps_apply_client(&reconciler->maps, &plan.ops[i]);
+	reconciler->clients_are_missing = r < 0 && !rows_are_written;
 	if (r < 0)
-		log_error("cannot write exempt_clients: %s", strerror(-r));
-	else if (!only_add)
+		log_error("cannot write exempt_clients: %s%s", strerror(-r),
+			rows_are_written ? "" : "; nothing more goes direct until it can be");
+	else if (rows_are_written)
 		reconciler->clients_are_stale = false;
 	return r;
 }
@@ -499,7 +533,7 @@ static bool removes(const struct plan *plan)
 static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
-	int r;
+	int r, clients;
 
 	resize(reconciler);
 	renew_pins(reconciler);
@@ -507,17 +541,20 @@ static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 	if (r < 0)
 		return r;
 	/* An exempt client more only keeps packets on the tunnel, so they come first and go last. */
-	r = set_clients(reconciler, true);
-	if (r == 0)
-		r = apply(reconciler);
-	if (r == 0)
-		r = set_clients(reconciler, false);
+	clients = set_clients(reconciler, false);
+	r = apply(reconciler);
+	if (r == 0 && clients == 0)
+		clients = set_clients(reconciler, true);
 	if (r == 0)
 		r = read_have(reconciler);
 	name_rows(&reconciler->have, &desired);
 	/* The maps are right before the first packet is looked at. */
 	if (r == 0)
 		r = follow(reconciler);
+	if (clients < 0)
+		reconciler->pass_error = clients;
+	if (r == 0 && clients < 0)
+		r = -EAGAIN;
 	reconciler->passes++;
 	reconciler->room_was_freed =
 		r == 0 && reconciler->plan.n_no_room > 0 && removes(&reconciler->plan);

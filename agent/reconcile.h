@@ -36,9 +36,10 @@ struct reconciler {
 	struct tunnels tunnels;
 	struct rows have; /* what the maps hold; true while have_is_valid */
 	bool have_is_valid;
-	struct plan plan;       /* the last one; its no_room is reported */
-	bool room_was_freed;    /* by a plan that had no room for others */
-	bool clients_are_stale; /* exempt_clients may differ from the configuration */
+	struct plan plan;         /* the last one; its no_room is reported */
+	bool room_was_freed;      /* by a plan that had no room for others */
+	bool clients_are_stale;   /* exempt_clients may differ from the configuration */
+	bool clients_are_missing; /* some could not be written, so nothing more may go direct */
 	struct interfaces interfaces;
 	time_t started_at, synced_at;
 	int pid; /* the agent's: a child may write the status */

@@ -322,55 +322,40 @@ int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op)
 	return r;
 }
 
-static bool has_client(
-	const struct ip4_prefix *prefixes, size_t n, const struct maps_client_key *key)
+int entry_maps_read_clients(const struct entry_maps *maps, struct clients *ret)
 {
-	for (size_t i = 0; i < n; i++)
-		if (prefixes[i].length == key->prefix_length &&
-			prefixes[i].address.be == key->client)
-			return true;
-	return false;
-}
+	_cleanup_(clients_done) struct clients clients = { 0 };
+	struct maps_client_key key, next;
+	struct ip4_prefix *slot;
 
-/* -ENOENT: all that are there are wanted. */
-static int find_unwanted_client(const struct entry_maps *maps, const struct ip4_prefix *prefixes,
-	size_t n, struct maps_client_key *ret)
-{
-	struct maps_client_key key, *previous = NULL;
-
-	while (bpf_map_get_next_key(maps->exempt_clients, previous, ret) == 0) {
-		if (!has_client(prefixes, n, ret))
+	/* As in read_map(). */
+	for (size_t i = 0; i <= 2 * (size_t)MAPS_EXEMPT_CLIENTS_MAX; i++) {
+		if (bpf_map_get_next_key(maps->exempt_clients, i == 0 ? NULL : &key, &next) < 0) {
+			if (errno != ENOENT)
+				return -errno;
+			*ret = clients;
+			clients = (struct clients){ 0 };
 			return 0;
-		key = *ret;
-		previous = &key;
+		}
+		key = next;
+		slot = ARRAY_APPEND(clients.list, clients.n);
+		if (!slot)
+			return -ENOMEM;
+		*slot = (struct ip4_prefix){ { key.client }, (uint8_t)key.prefix_length };
+		clients.n++;
 	}
-	return -errno;
+	return -EAGAIN;
 }
 
-static int remove_clients(
-	const struct entry_maps *maps, const struct ip4_prefix *prefixes, size_t n)
+int entry_maps_apply_client(const struct entry_maps *maps, const struct client_op *op)
 {
-	struct maps_client_key key;
-	int r;
-
-	while ((r = find_unwanted_client(maps, prefixes, n, &key)) == 0)
-		if (bpf_map_delete_elem(maps->exempt_clients, &key) < 0)
-			return -errno;
-	return r == -ENOENT ? 0 : r;
-}
-
-int entry_maps_set_clients(
-	const struct entry_maps *maps, const struct ip4_prefix *prefixes, size_t n, bool only_add)
-{
+	struct maps_client_key key = { op->prefix.length, op->prefix.address.be };
 	const uint8_t value = 1;
 
-	for (size_t i = 0; i < n; i++) {
-		struct maps_client_key key = { prefixes[i].length, prefixes[i].address.be };
-
-		if (bpf_map_update_elem(maps->exempt_clients, &key, &value, BPF_ANY) < 0)
-			return -errno;
-	}
-	return only_add ? 0 : remove_clients(maps, prefixes, n);
+	if (op->add)
+		return bpf_map_update_elem(maps->exempt_clients, &key, &value, BPF_ANY) < 0 ? -errno
+											    : 0;
+	return bpf_map_delete_elem(maps->exempt_clients, &key) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int entry_maps_count(const struct entry_maps *maps, uint32_t slot, struct slot_counters *ret)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/core/clients.h"
 #include "agent/core/desired.h"
 #include "agent/core/front.h"
 #include "agent/core/plan.h"
@@ -46,12 +47,14 @@ int entry_maps_read(const struct entry_maps *maps, struct rows *ret);
  */
 int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op);
 
+/* Room for MAPS_EXEMPT_CLIENTS_MAX, in any order, perhaps some twice; the caller's. */
+int entry_maps_read_clients(const struct entry_maps *maps, struct clients *ret);
+
 /*
- * Makes `exempt_clients` hold these prefixes; with `only_add`, leaves others there. -ENOSPC: more than
- * fit.
+ * Carries out one operation. Removing what is not there succeeds. Adding what is there needs room for one more in most
+ * kernels before 6.13 (kernel/bpf/lpm_trie.c, trie_update_elem()).
  */
-int entry_maps_set_clients(
-	const struct entry_maps *maps, const struct ip4_prefix *prefixes, size_t n, bool only_add);
+int entry_maps_apply_client(const struct entry_maps *maps, const struct client_op *op);
 
 /* Writes counters of a slot that no program counts in yet. */
 int entry_maps_set_count(

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Modes, ports and exemptions on the wire, changed by SIGHUP while the program stays attached."""
 
+import ipaddress
 import json
+import shutil
 import signal
+import struct
+import subprocess
 
 import pytest
 
 import agent
+import kernel
 import topology
 import traffic
 
 CONFIG = "/tmp/policy.json"
 PORT, OTHER_PORT = 27015, 27016
+WIDE = str(ipaddress.ip_network(topology.CLIENT + "/24", strict=False))
 A2S_INFO = b"\xff\xff\xff\xff\x49"
 
 
@@ -101,6 +107,45 @@ def test_exempt_clients(world):
     assert path_of_reply(world) == "tunnel"
     assert kept("exempt-client") == before + 1
     configure(world, {"exempt_clients": ["192.0.2.0/24"]})
+    assert path_of_reply(world) == "direct"
+
+
+def others(n, network):
+    """So many clients' prefixes, of a /8 of that number."""
+    return [f"{network}.{number >> 8}.{number & 0xff}.0/24" for number in range(n)]
+
+
+def test_one_list_of_exempt_clients_for_another(world):
+    """There is no room for both. Who is exempt by either, if by another prefix, does not go direct for an instant."""
+    lists = [[WIDE] + others(3999, 10), [topology.CLIENT + "/32"] + others(3999, 11)]
+    configure(world, {"exempt_clients": lists[0]})
+    with traffic.UdpServer(world.servers[1]), traffic.Unharmed(world, all_direct=False) as replies:
+        before = world.counters()
+        for i in range(1, 5):
+            configure(world, {"exempt_clients": lists[i % 2]})
+        replies.more()
+        after = world.counters()
+    assert after["host_direct"] == before["host_direct"] and after["host_ipip"] > before["host_ipip"]
+    for network in (12, 13):  # as long as a list may be
+        configure(world, {"exempt_clients": [topology.CLIENT + "/32"] + others(4095, network)})
+        assert path_of_reply(world) == "tunnel" and agent.status()["agent"]["state"] == "ok"
+    configure(world, {})
+    assert path_of_reply(world) == "direct"
+
+
+def test_exempt_clients_that_cannot_be_written(world):
+    """Then what is to change does not go direct: it is not known who may."""
+    clients = kernel.PinnedMap(f"{agent.PINS}/v1/exempt_clients", 1)
+    kernel.bpf(kernel.BPF_MAP_FREEZE, struct.pack("=I", clients.fd))
+    clients.close()
+    write({"exempt_clients": ["192.0.2.0/24"]})
+    world.agent.process.send_signal(signal.SIGHUP)
+    topology.wait_for(lambda: any("the last pass failed" in text for text in agent.status()["agent"]["problems"]), "it is told")
+    before = kept("mode-tunnel")
+    assert path_of_reply(world) == "tunnel" and kept("mode-tunnel") == before + 1
+    shutil.rmtree(agent.PINS)
+    subprocess.run([agent.CTL, "attach"], check=False, stdout=subprocess.DEVNULL)
+    topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "maps that can be written", 30)
     assert path_of_reply(world) == "direct"
 
 
