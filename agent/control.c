@@ -619,6 +619,8 @@ static bool is_complete(const struct client *client, int result)
 
 	if (client->waits == WAITS_ATTACH || client->waits == WAITS_DETACH)
 		return agent->is_placed(agent->userdata);
+	if (result == 0 && client->waits != WAITS_MODE)
+		return agent->has_size(agent->userdata);
 	return result == 0;
 }
 

@@ -43,6 +43,8 @@ struct control_agent {
 	int (*detach)(void *userdata);
 	/* Whether the program is where the last of these two wanted it, as far as it can be. */
 	bool (*is_placed)(void *userdata);
+	/* Whether the maps are as large as the configuration wants them. */
+	bool (*has_size)(void *userdata);
 	void *userdata;
 };
 

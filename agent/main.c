@@ -633,6 +633,13 @@ static bool control_is_placed(void *userdata)
 	return !agent->reconciler.interfaces.stale;
 }
 
+static bool control_has_size(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	return reconciler_has_size(&agent->reconciler);
+}
+
 /* Packets matter more than questions about them. */
 static void open_control(struct agent *agent)
 {
@@ -648,6 +655,7 @@ static void open_control(struct agent *agent)
 		.attach = control_attach,
 		.detach = control_detach,
 		.is_placed = control_is_placed,
+		.has_size = control_has_size,
 		.userdata = agent,
 	};
 	r = control_open(agent->event, agent->run_dir, &agent->control_agent, &agent->control);

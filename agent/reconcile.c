@@ -12,6 +12,7 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/clock.h"
+#include "agent/util/error.h"
 #include "agent/util/log.h"
 
 #define TAKEOVER_MAX_USEC (30 * USEC_PER_SEC)
@@ -25,6 +26,27 @@ static void log_load_error(int r)
 		reason[0] ? " (" : "", reason, reason[0] ? ")" : "");
 }
 
+static int open_program(const struct reconciler *reconciler, struct dataplane **ret_dataplane,
+	struct entry_maps *ret_maps)
+{
+	struct dataplane *dataplane;
+	int r;
+
+	r = dataplane_load(reconciler->config->max_entries, reconciler->strip_flags, &dataplane);
+	if (r < 0) {
+		log_load_error(r);
+		return r;
+	}
+	r = entry_maps_open(dataplane_directory(dataplane), false, ret_maps);
+	if (r < 0) {
+		log_error("cannot open the pinned maps: %s", strerror(-r));
+		dataplane_free(dataplane);
+		return r;
+	}
+	*ret_dataplane = dataplane;
+	return 0;
+}
+
 /*
  * Loads a program with maps as the configuration wants them. If other maps are in use, both go on until
  * this program has taken the place of the other.
@@ -36,15 +58,10 @@ static int load_program(struct reconciler *reconciler)
 	struct dataplane *dataplane;
 	int r;
 
-	r = dataplane_load(reconciler->config->max_entries, reconciler->strip_flags, &dataplane);
+	r = open_program(reconciler, &dataplane, &maps);
 	if (r < 0) {
-		log_load_error(r);
-		return r;
-	}
-	r = entry_maps_open(dataplane_directory(dataplane), false, &maps);
-	if (r < 0) {
-		log_error("cannot open the pinned maps: %s", strerror(-r));
-		dataplane_free(dataplane);
+		/* As long as they are pinned, maps that were made in part take memory. */
+		(void)map_dirs_remove_next();
 		return r;
 	}
 	/* Those of another ABI are another matter: their counters are not carried over. */
@@ -63,6 +80,8 @@ static int load_program(struct reconciler *reconciler)
 	former = ENTRY_MAPS_NONE;
 	reconciler->have_is_valid = false;
 	reconciler->clients_are_stale = true;
+	reconciler->pins_are_doubtful = false;
+	reconciler->pins_are_missing = false;
 	reconciler->loaded_usec = monotonic_usec();
 	return 0;
 }
@@ -148,11 +167,23 @@ static uint64_t takeover_wait(const struct reconciler *reconciler)
 	return end > now ? end - now : 0;
 }
 
+bool reconciler_has_size(const struct reconciler *reconciler)
+{
+	return reconciler->config->max_entries == reconciler->maps.max_rows;
+}
+
+/* Maps that are still beside others, whose place they shall take, are in the place where new ones are made. */
+static bool resize_is_due(const struct reconciler *reconciler)
+{
+	return !reconciler_has_size(reconciler) && !reconciler->load_was_refused &&
+	       !dataplane_is_beside(reconciler->dataplane);
+}
+
 uint64_t reconciler_wait(const struct reconciler *reconciler)
 {
 	uint64_t wait;
 
-	if (reconciler->room_was_freed)
+	if (reconciler->room_was_freed || resize_is_due(reconciler))
 		return 0;
 	wait = takeover_wait(reconciler);
 	if (wait > 0)
@@ -174,6 +205,7 @@ void reconciler_ring_all(struct reconciler *reconciler)
 	reconciler->interfaces.stale = true;
 	reconciler->clients_are_stale = true;
 	reconciler->have_is_valid = false;
+	reconciler->load_was_refused = false;
 }
 
 void reconciler_ring_at_once(struct reconciler *reconciler)
@@ -187,6 +219,7 @@ void reconciler_place(struct reconciler *reconciler, const struct placement *pla
 {
 	interfaces_place(&reconciler->interfaces, placement);
 	reconciler->pins_are_doubtful = true;
+	reconciler->load_was_refused = false;
 }
 
 static int read_have(struct reconciler *reconciler)
@@ -491,33 +524,39 @@ static int follow(struct reconciler *reconciler)
 	return r;
 }
 
-/* `max_entries` may have changed. Without the memory for it, things stay as they are. */
+/*
+ * `max_entries` may have changed. Without the memory for it, things stay as they are until the next full pass: asking for
+ * much of it again and again would be no help.
+ */
 static void resize(struct reconciler *reconciler)
 {
-	uint32_t wanted = reconciler->config->max_entries;
-
-	if (wanted == reconciler->maps.max_rows || wanted == reconciler->refused_rows)
+	if (!resize_is_due(reconciler) || load_program(reconciler) == 0)
 		return;
-	reconciler->refused_rows = 0;
-	if (load_program(reconciler) < 0) {
-		log_error("the maps keep their room for %u rows", reconciler->maps.max_rows);
-		reconciler->refused_rows = wanted;
-	}
+	log_error("the maps keep their room for %u rows", reconciler->maps.max_rows);
+	reconciler->load_was_refused = true;
 }
 
-/* With the pins went the maps; those that are made now are filled by the pass that follows. */
-static void renew_pins(struct reconciler *reconciler)
+/*
+ * With the pins went the maps; those that are made now are filled by the pass that follows. Once they are known to be
+ * missing nothing but a success ends it: what failed may have left others in their place.
+ */
+static int renew_pins(struct reconciler *reconciler)
 {
 	const struct placement *placement = &reconciler->interfaces.placement;
 	bool wanted = !placement->detached || placement->n > 0;
+	int r;
 
-	if (!reconciler->pins_are_doubtful || !wanted)
-		return;
-	reconciler->pins_are_doubtful = false;
-	if (dataplane_is_pinned(reconciler->dataplane))
-		return;
+	if (!reconciler->pins_are_doubtful || !wanted || reconciler->load_was_refused)
+		return 0;
+	if (!reconciler->pins_are_missing && dataplane_is_pinned(reconciler->dataplane)) {
+		reconciler->pins_are_doubtful = false;
+		return 0;
+	}
+	reconciler->pins_are_missing = true;
 	log_notice("the pins were removed: making them anew");
-	(void)load_program(reconciler);
+	r = load_program(reconciler);
+	reconciler->load_was_refused = r < 0 && !error_may_pass(r);
+	return r;
 }
 
 /* Rows come before others go, so the room of those is for the next plan. */
@@ -533,10 +572,10 @@ static bool removes(const struct plan *plan)
 static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
-	int r, clients;
+	int r, failed, clients;
 
 	resize(reconciler);
-	renew_pins(reconciler);
+	failed = renew_pins(reconciler);
 	r = read_and_plan(reconciler, &desired, ret_refreshed);
 	if (r < 0)
 		return r;
@@ -552,8 +591,10 @@ static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 	if (r == 0)
 		r = follow(reconciler);
 	if (clients < 0)
-		reconciler->pass_error = clients;
-	if (r == 0 && clients < 0)
+		failed = clients;
+	if (failed < 0)
+		reconciler->pass_error = failed;
+	if (r == 0 && failed < 0)
 		r = -EAGAIN;
 	reconciler->passes++;
 	reconciler->room_was_freed =
@@ -629,6 +670,7 @@ static struct status view(const struct reconciler *reconciler)
 		.no_room = reconciler->plan.no_room,
 		.n_no_room = reconciler->plan.n_no_room,
 		.max_rows = reconciler->maps.max_rows,
+		.wanted_rows = reconciler->config->max_entries,
 		.takeover_waits = takeover_wait(reconciler) > 0,
 		.interfaces = reconciler->interfaces.list,
 		.n_interfaces = reconciler->interfaces.n,

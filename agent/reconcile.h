@@ -31,7 +31,8 @@ struct reconciler {
 	struct entry_maps maps;
 	struct entry_maps former; /* whose place they take, for its counters; closed after that */
 	bool pins_are_doubtful;   /* somebody asked to attach: see whether they are there */
-	uint32_t refused_rows;    /* max_entries for which the kernel had no memory */
+	bool pins_are_missing;    /* they were not, and are not made anew yet */
+	bool load_was_refused;    /* not again before the next full pass */
 	uint64_t loaded_usec;     /* when the program was, CLOCK_MONOTONIC */
 	struct tunnels tunnels;
 	struct rows have; /* what the maps hold; true while have_is_valid */
@@ -87,3 +88,5 @@ json_t *reconciler_status(struct reconciler *reconciler);
 /* What core/changes.h compares; likewise. */
 json_t *reconciler_picture(const struct reconciler *reconciler);
 bool reconciler_is_degraded(const struct reconciler *reconciler);
+/* Whether the maps have the room that the configuration wants. */
+bool reconciler_has_size(const struct reconciler *reconciler);

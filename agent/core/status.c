@@ -357,11 +357,16 @@ static json_t *make_problems(const struct status *status)
 		add_problem(problems,
 			"%zu tunnel%s in conflict, wholly or partly on the tunnel path", conflicts,
 			conflicts == 1 ? "" : "s");
+	if (status->max_rows != status->wanted_rows)
+		add_problem(problems,
+			"the maps have room for %u rows, not for %u (max_entries): others could "
+			"not be made yet; it is tried again",
+			status->max_rows, status->wanted_rows);
 	if (status->n_no_room > 0)
 		add_problem(problems,
-			"map full: no room for %zu rows, their packets stay on the "
-			"tunnel; raise max_entries",
-			status->n_no_room);
+			"map full: no room for %zu rows, their packets stay on the tunnel%s",
+			status->n_no_room,
+			status->max_rows < status->wanted_rows ? "" : "; raise max_entries");
 	if (unread > 0)
 		add_problem(problems, "%zu namespace%s could not be read", unread,
 			unread == 1 ? "" : "s");

@@ -61,7 +61,7 @@ struct status {
 	const struct slot_counters *no_entry; /* slot 0 */
 	const struct row *no_room;
 	size_t n_no_room;
-	uint32_t max_rows;
+	uint32_t max_rows, wanted_rows; /* of the maps, and of the configuration */
 	bool takeover_waits; /* another program is attached and goes on until all is known */
 	const struct status_interface *interfaces;
 	size_t n_interfaces;

@@ -54,7 +54,7 @@ def test_a_list_takes_the_place_of_another(agent):
             configure(agent, prefixes)
             wait_for(lambda: client.call(f"{NAME}.Reload")["complete"])
             assert in_map(agent) == set(prefixes) and problems(client) == []
-            assert client.call(f"{NAME}.Resync")["complete"], "what is there is not written again"
+            wait_for(lambda: client.call(f"{NAME}.Resync")["complete"])  # what is there is not written again
 
 
 def test_at_a_start(sandbox):

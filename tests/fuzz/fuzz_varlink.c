@@ -117,7 +117,7 @@ static int do_detach(void *userdata)
 	return do_attach(userdata, NULL);
 }
 
-static bool is_placed(void *userdata)
+static bool is_so(void *userdata)
 {
 	(void)userdata;
 	return true;
@@ -132,7 +132,8 @@ static const struct control_agent fake_agent = {
 	.set_mode = do_set_mode,
 	.attach = do_attach,
 	.detach = do_detach,
-	.is_placed = is_placed,
+	.is_placed = is_so,
+	.has_size = is_so,
 };
 
 static sd_event *event;

@@ -171,6 +171,7 @@ static int print_status(bool minimal)
 		.counters = scene.counters,
 		.no_entry = &scene.no_entry,
 		.max_rows = MAPS_REMOTES_MAX_DEFAULT,
+		.wanted_rows = MAPS_REMOTES_MAX_DEFAULT,
 		.resync_interval_s = CONFIG_RESYNC_INTERVAL_DEFAULT_S,
 	};
 	json_t *document;
