@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from control import NAME, connect, wait_for
-from sandbox import AGENT, PINS
+from sandbox import AGENT, CTL, PINS
 
 FILE = "/run/resize.json"
 ROW = "203.0.113.10"
@@ -81,6 +81,9 @@ def test_a_reload_tries_again(sandbox):
     with refused(sandbox, *SELDOM) as client:
         assert not client.call(f"{NAME}.Reload")["complete"], "nor now"
         assert not client.call(f"{NAME}.Resync")["complete"]
+        told = sandbox.run(CTL, "reload")
+        assert (told.returncode, told.stdout) == (0, f"the agent has taken {FILE}\n")
+        assert told.stderr.startswith("problem: the maps have room for 100 rows, not for 200"), told.stderr
         unblock(sandbox)
         wait_for(lambda: client.call(f"{NAME}.Reload")["complete"])
         assert has_size(client, 200) and "v1_new" not in listed(sandbox)

@@ -142,6 +142,19 @@ static int fail_refused(const struct ctl *ctl, json_t *error)
 		where, place, place[0] ? ": " : "", json_text(error, "message"));
 }
 
+/* It may not have been able to do all that the configuration says. */
+static void print_problems(const json_t *agent)
+{
+	const json_t *problem;
+	size_t i;
+
+	json_array_foreach(json_object_get(agent, "problems"), i, problem)
+	{
+		print_escaped(stderr, "problem: %s", json_string_value(problem) ?: "");
+		(void)fputc('\n', stderr);
+	}
+}
+
 static int report(const struct ctl *ctl, const struct agent_view *view)
 {
 	const json_t *agent = agent_of(view);
@@ -161,6 +174,7 @@ static int report(const struct ctl *ctl, const struct agent_view *view)
 	else
 		(void)fputs("the agent has found no configuration: the defaults hold", stdout);
 	(void)fputc('\n', stdout);
+	print_problems(agent);
 	return CTL_OK;
 }
 
@@ -196,6 +210,7 @@ const struct ctl_command ctl_reload_command = {
 	.summary = "have the agent read its configuration anew",
 	.help = "Sends SIGHUP to the running agent and waits until it has taken its\n"
 		"configuration and made a pass with it, or refused it and kept the former one.\n"
+		"Problems that it has then are told on the standard error.\n"
 		"\n"
 		"Exit status: 2 when it was refused, 3 when the agent is not running.\n",
 	.run = run_reload,
