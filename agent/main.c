@@ -275,13 +275,19 @@ static int on_upkeep_timer(sd_event_source *source, uint64_t usec, void *userdat
 	return run_upkeep(userdata);
 }
 
-/* Only where there are TCX links: the kernel does not say when one goes. */
+/*
+ * Only where there are TCX links: the kernel does not say when one goes. Passes do not put it off, for whoever rings
+ * has one as often as he likes.
+ */
 static int arm_links_timer(struct agent *agent)
 {
 	int r;
 
 	if (!interfaces_have_links(&agent->reconciler.interfaces))
 		return sd_event_source_set_enabled(agent->links_timer, SD_EVENT_OFF);
+	r = sd_event_source_get_enabled(agent->links_timer, NULL);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	r = sd_event_source_set_time_relative(agent->links_timer, LINKS_USEC);
 	return r < 0 ? r : sd_event_source_set_enabled(agent->links_timer, SD_EVENT_ONESHOT);
 }

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""The program is taken off beside much else that goes on: it is back within a second all the same. What is told, and that
+nothing is lost meanwhile, is shown by tests/vm/test_restore.py."""
+
+import contextlib
+import time
+
+import pytest
+
+from control import wait_for
+from sandbox import PINS
+
+WITHIN = 3.0  # a second, on a busy machine
+TRIES = 5  # it may stand still for longer at any instant, but hardly each time
+
+
+@contextlib.contextmanager
+def going_on(sandbox, script):
+    """A shell script, again and again while the context lasts."""
+    with sandbox.start("sh", "-ec", f"while :; do {script}; done") as process:
+        try:
+            yield
+            assert process.poll() is None, "it ended"
+        finally:
+            process.kill()
+
+
+def restored(sandbox):
+    (interface,) = sandbox.read_status()["interfaces"]
+    return interface["restored"]
+
+
+def passes(sandbox):
+    return sandbox.read_status()["agent"]["passes"]
+
+
+@pytest.fixture
+def linked(sandbox):
+    sandbox.start_agent("--resync-interval", "3600")
+    if not sandbox.exists(link(sandbox)):
+        pytest.skip("this kernel has no TCX")
+    return sandbox
+
+
+def link(sandbox):
+    return f"{PINS}/link_{sandbox.ifindex()}"
+
+
+def take_off(sandbox):
+    """Seconds until it is back."""
+    before, pin = restored(sandbox), link(sandbox)
+    start = time.monotonic()
+    sandbox.do("rm", pin)
+    wait_for(lambda: restored(sandbox) > before)
+    assert sandbox.is_attached() and sandbox.exists(pin)
+    return time.monotonic() - start
+
+
+def test_bells_of_others_do_not_put_it_off(linked):
+    """Those of a guest who rings as he likes: each has a pass of its own, and says nothing of attachments."""
+    linked.do("ip", "netns", "add", "guest")
+    with going_on(linked, "ip -n guest addr add 10.0.0.1/32 dev lo; sleep 0.1; ip -n guest addr del 10.0.0.1/32 dev lo; sleep 0.1"):
+        before = passes(linked)
+        wait_for(lambda: passes(linked) >= before + 10)
+        before, start = passes(linked), time.monotonic()
+        assert any(take_off(linked) < WITHIN for _ in range(TRIES)), "it waits for quiet"
+        assert passes(linked) - before > time.monotonic() - start, "more than one a second"
