@@ -513,10 +513,11 @@ static int follow(struct reconciler *reconciler)
 		carry_counters(reconciler);
 		entry_maps_done(&reconciler->former);
 	}
-	/* Following looks at the attachments as well. */
-	if (reconciler->interfaces.attachments_stale && !reconciler->interfaces.stale)
+	/* Following looks at the attachments as well, but may have to wait for the routes. */
+	if (reconciler->interfaces.attachments_stale &&
+		(!reconciler->interfaces.stale || interfaces_wait(&reconciler->interfaces) > 0))
 		r = interfaces_restore(&reconciler->interfaces);
-	if (reconciler->interfaces.stale)
+	if (r == 0 && reconciler->interfaces.stale)
 		r = interfaces_follow(&reconciler->interfaces);
 	if (beside && !dataplane_is_beside(reconciler->dataplane))
 		log_notice("new maps with room for %u rows have taken the place of the former",

@@ -10,6 +10,7 @@ import pytest
 from control import wait_for
 from sandbox import PINS
 
+N_ROUTES = 200000  # a read of them takes so long that the next one is seconds away
 WITHIN = 3.0  # a second, on a busy machine
 TRIES = 5  # it may stand still for longer at any instant, but hardly each time
 
@@ -32,6 +33,10 @@ def restored(sandbox):
 
 def passes(sandbox):
     return sandbox.read_status()["agent"]["passes"]
+
+
+def route_reads(sandbox):
+    return sandbox.read_status()["agent"]["route_reads"]
 
 
 @pytest.fixture
@@ -65,3 +70,19 @@ def test_bells_of_others_do_not_put_it_off(linked):
         before, start = passes(linked), time.monotonic()
         assert any(take_off(linked) < WITHIN for _ in range(TRIES)), "it waits for quiet"
         assert passes(linked) - before > time.monotonic() - start, "more than one a second"
+
+
+def test_routes_that_flap_do_not_put_it_off(linked):
+    """Of a host that speaks BGP, whose routes are read seconds after they changed."""
+    linked.write("/run/all", "".join(f"route add 10.{i >> 16}.{i >> 8 & 255}.{i & 255} via 198.18.0.1\n" for i in range(N_ROUTES)))
+    linked.do("ip", "-batch", "/run/all")
+    flap = "ip route add 11.0.0.1 via 198.18.0.1; sleep 0.1; ip route del 11.0.0.1; sleep 0.1"
+    with going_on(linked, flap):
+        def without_a_read():
+            before = route_reads(linked)
+            wait_for(lambda: route_reads(linked) > before)
+            before = route_reads(linked)
+            take_off(linked)
+            return route_reads(linked) == before
+
+        assert any(without_a_read() for _ in range(TRIES)), "it waits for the routes"
