@@ -425,7 +425,7 @@ static int attach_wanted(
 		return r;
 	*ret_left_over = r;
 	give_back_others(interfaces);
-	if (!all_attached)
+	if (!all_attached || interfaces->may_pass)
 		return 0;
 	r = dataplane_settle(interfaces->dataplane);
 	if (r < 0) {

@@ -2,12 +2,15 @@
 """Which maps a new agent adopts, which it replaces, and what is left then. That nothing is lost meanwhile is
 shown by tests/vm/test_upgrade.py."""
 
+import contextlib
 import json
 import os
+import subprocess
 import time
 
 import pytest
 
+from control import wait_for
 from sandbox import AGENT, BUILD_DIR, PINS
 
 OTHER = os.path.join(BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")
@@ -125,6 +128,38 @@ def test_detach_removes_all_sets(running, names):
         running.do("mkdir", "-p", f"{PINS}/{name}")
     assert running.ctl("detach").returncode == 0
     assert not running.exists(PINS)
+
+
+@contextlib.contextmanager
+def without_memory_for(sandbox, *paths):
+    """Whatever the agent asks for one of these files fails, while the context lasts."""
+    watched = [word for path in paths for word in ("-P", path)]
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", *watched, "-e", "inject=%file:error=ENOMEM",
+                               "-p", str(sandbox.agent.pid)])
+    with open(f"/proc/{sandbox.agent.pid}/status", encoding="utf-8") as status:
+        wait_for(lambda: status.seek(0) == 0 and "TracerPid:\t0\n" not in status.read())
+    try:
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(30)
+
+
+def test_nothing_of_the_former_goes_while_it_may_be_attached(sandbox):
+    """The look at what is attached fails, so that goes on, with the parts and maps that it needs."""
+    sandbox.start_agent(*size(sandbox, 200), command=[AGENT])
+    former, before = program_in_kernel(sandbox), sandbox.do("ls", PINS).split()
+    with without_memory_for(sandbox, f"{PINS}/link_{sandbox.ifindex()}", f"{PINS}/prog_{sandbox.ifindex()}"):
+        size(sandbox, 100)
+        sandbox.ctl("reload")
+        wait_for(lambda: sandbox.read_status()["map"]["max_rows"] == 100)
+        wait_for(lambda: sandbox.read_status()["agent"]["state"] == "degraded")
+        assert program_in_kernel(sandbox) == former
+        assert set(before) < set(sandbox.do("ls", PINS).split()), "what it needs is there"
+        assert pins(sandbox) == ["jumps", "jumps", "link", "v1", "v1_new"]
+    wait_for(lambda: pins(sandbox) == ["jumps", "link", "v1"])
+    wait_for(lambda: sandbox.read_status()["agent"]["state"] == "ok")
+    assert attached(sandbox) == program_in_kernel(sandbox) != former
 
 
 def test_what_never_gets_known_delays_it_for_half_a_minute(running):
