@@ -392,6 +392,23 @@ static void give_back_others(struct interfaces *interfaces)
 }
 
 /*
+ * Whether a former program may be there all the same, which needs its maps and its parts. Not where there is no such
+ * interface, or somebody else's filter; and where nothing may be, guard_one() took it off, or it had better leave all
+ * to the tunnel.
+ */
+static bool may_have_former(const struct attachment *attachment)
+{
+	switch (attachment->error) {
+	case 0:
+	case -EEXIST:
+	case -EBUSY:
+		return false;
+	default:
+		return attachment->ifindex != 0;
+	}
+}
+
+/*
  * Attaches to the new interfaces before leaving the old. `ret_left_over`: -errno, why a former one is not left, or the maps
  * are not in their place; 0.
  */
@@ -400,7 +417,7 @@ static int attach_wanted(
 {
 	_cleanup_free_ struct host_interface *wanted = NULL;
 	_cleanup_free_ struct status_interface *fresh = NULL;
-	bool all_attached = true;
+	bool former_goes_on = false;
 	size_t n;
 	int r;
 
@@ -412,7 +429,7 @@ static int attach_wanted(
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		fresh[i] = attach_one(interfaces, &wanted[i]);
-		all_attached = all_attached && fresh[i].attachment.error == 0;
+		former_goes_on = former_goes_on || may_have_former(&fresh[i].attachment);
 	}
 	free(interfaces->list);
 	interfaces->list = TAKE_PTR(fresh);
@@ -425,7 +442,7 @@ static int attach_wanted(
 		return r;
 	*ret_left_over = r;
 	give_back_others(interfaces);
-	if (!all_attached || interfaces->may_pass)
+	if (former_goes_on || interfaces->may_pass)
 		return 0;
 	r = dataplane_settle(interfaces->dataplane);
 	if (r < 0) {

@@ -43,8 +43,8 @@ def once(sandbox, command=AGENT, *options):
     return sandbox.read_status()["map"]
 
 
-def size(sandbox, max_entries):
-    sandbox.write("/run/config.json", json.dumps({"max_entries": max_entries}))
+def size(sandbox, max_entries, **others):
+    sandbox.write("/run/config.json", json.dumps({"max_entries": max_entries, **others}))
     return "--config", "/run/config.json"
 
 
@@ -160,6 +160,55 @@ def test_nothing_of_the_former_goes_while_it_may_be_attached(sandbox):
     wait_for(lambda: pins(sandbox) == ["jumps", "link", "v1"])
     wait_for(lambda: sandbox.read_status()["agent"]["state"] == "ok")
     assert attached(sandbox) == program_in_kernel(sandbox) != former
+
+
+def errors(sandbox):
+    return {interface["name"]: interface["error"] for interface in sandbox.read_status()["interfaces"]}
+
+
+def resized(sandbox, max_entries, **others):
+    """A running agent has got maps of another size, in their place, and nothing of the former is left."""
+    size(sandbox, max_entries, **others)
+    sandbox.ctl("reload")
+    wait_for(lambda: sandbox.read_status()["map"]["max_rows"] == max_entries)
+    wait_for(lambda: pins(sandbox) == ["jumps", "link", "v1"])
+    assert sandbox.ctl_json("map", "dump")[1]["max_rows"] == max_entries
+
+
+def test_an_interface_that_is_not_there_delays_nothing(sandbox):
+    wanted = {"interfaces": ["wan", "ppp0"]}
+    sandbox.start_agent(*size(sandbox, 200, **wanted))
+    assert errors(sandbox) == {"wan": None, "ppp0": "there is no such interface"}
+    resized(sandbox, 100, **wanted)
+    sandbox.stop_agent()
+    sandbox.start_agent(*size(sandbox, 100, **wanted))
+    assert pins(sandbox) == ["jumps", "link", "v1"], "nor does a start leave anything"
+    sandbox.do("ip", "link", "set", "gateway", "name", "ppp0")
+    wait_for(lambda: errors(sandbox) == {"wan": None, "ppp0": None})
+
+
+def test_an_interface_that_was_renamed_is_left(sandbox):
+    """Its program is not to go on with maps that are removed."""
+    wanted = {"interfaces": ["wan", "gateway"]}
+    sandbox.start_agent(*size(sandbox, 200, **wanted))
+    assert errors(sandbox) == {"wan": None, "gateway": None}
+    sandbox.stop_agent()
+    sandbox.do("ip", "link", "set", "gateway", "name", "other")
+    sandbox.start_agent(*size(sandbox, 100, **wanted))
+    assert pins(sandbox) == ["jumps", "link", "v1"]
+    assert sandbox.is_attached() and not sandbox.is_attached("other")
+
+
+def test_an_interface_that_nothing_may_be_attached_to_delays_nothing(sandbox):
+    """Its feature cannot be turned off, as that cannot be noted."""
+    wanted = {"interfaces": ["wan", "gateway"], "offload_guard": "on"}
+    sandbox.start_agent(*size(sandbox, 200, **wanted))
+    sandbox.do("mkdir", "/run/ipipdirect/.offloads.json.new")
+    sandbox.do("ethtool", "-K", "gateway", "tx-ipxip4-segmentation", "on")
+    sandbox.ctl("reload")
+    wait_for(lambda: "cannot be turned off" in (errors(sandbox)["gateway"] or ""))
+    assert sandbox.is_attached() and not sandbox.is_attached("gateway")
+    resized(sandbox, 100, **wanted)
 
 
 def test_what_never_gets_known_delays_it_for_half_a_minute(running):

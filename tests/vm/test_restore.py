@@ -16,6 +16,7 @@ from kernel import has_tcx
 FOREIGN = os.path.join(agent.BUILD_DIR, "tests/vm/foreign.bpf.o")
 OURS = ("prio", "7", "handle", "0x69706970")
 WITHIN = 3.0  # a second, on a machine that emulates and is busy besides
+CONFIG = "/tmp/config.json"
 TRIES = 5  # it may stand still for longer at any instant, but hardly each time
 
 
@@ -27,10 +28,16 @@ def only(applies):
 only_tcx, only_clsact = only(has_tcx()), only(not has_tcx())
 
 
+def size(max_entries):
+    with open(CONFIG, "w", encoding="utf-8") as file:
+        json.dump({"max_entries": max_entries}, file)
+
+
 @pytest.fixture(scope="module")
 def world():
     with traffic.three_servers() as made:
-        with agent.Agent("--resync-interval", "3600"):
+        size(16384)
+        with agent.Agent("--resync-interval", "3600", "--config", CONFIG):
             yield made
         agent.detach()
 
@@ -104,6 +111,11 @@ def test_the_filter_is_replaced(replies):
     assert "foreign" in theirs and "direct " not in theirs
     assert replies.ways() == {"ipip"}, "the tunnel carries the replies"
     assert topology.run("tc", "filter", "show", "dev", "eth0", "egress") == theirs
+    # Nothing of ours is there that would need the former maps.
+    size(8192)
+    agent.until_complete("reload")
+    assert agent.status()["map"]["max_rows"] == 8192
+    assert [pin for pin in os.listdir(agent.PINS) if pin.startswith("v")] == ["v1"]
     topology.run("tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
     topology.wait_for(lambda: interface()["attachment"] == "clsact", "attached again")
     topology.wait_for(lambda: replies.ways() == {"direct"}, "direct again")
