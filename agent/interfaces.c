@@ -177,6 +177,12 @@ static const struct status_interface *find_interface(
 	return NULL;
 }
 
+/* What this agent attached there; 0: nothing. */
+static uint32_t known_program(const struct status_interface *interface)
+{
+	return interface ? interface->attachment.program_id : 0;
+}
+
 static const char *attach_error(int r)
 {
 	switch (r) {
@@ -235,7 +241,9 @@ static int guard_one(struct interfaces *interfaces, const struct host_interface 
 		return 0;
 	if (error_may_pass(guarded.error)) /* nothing is known: what is there stays */
 		return guarded.error;
-	(void)dataplane_detach(wanted->ifindex); /* of an agent before this one */
+	/* Of this agent, or of one before it. */
+	(void)dataplane_detach(
+		wanted->ifindex, known_program(find_interface(interfaces, wanted->ifindex)));
 	return -EBUSY;
 }
 
@@ -288,7 +296,7 @@ static uint32_t former_program(const struct interfaces *interfaces, uint32_t ifi
 static int attach(const struct interfaces *interfaces, const struct host_interface *wanted,
 	const struct status_interface *old, struct attachment *ret)
 {
-	uint32_t known = old ? old->attachment.program_id : 0;
+	uint32_t known = known_program(old);
 	int r = dataplane_attach(interfaces->dataplane, wanted, known, ret);
 
 	if (r != -EEXIST || (old && old->attachment.error == -EEXIST)) /* asked once */
@@ -357,7 +365,39 @@ static struct status_interface attach_one(
 	return interface;
 }
 
-/* Leaves the interfaces that are not wanted any more, of this agent or of one before it. */
+static int leave(uint32_t ifindex, uint32_t known)
+{
+	int r = dataplane_detach(ifindex, known);
+
+	if (r == 0)
+		log_notice("detached from interface %u", ifindex);
+	else
+		log_warning("cannot leave a former interface: %s", strerror(-r));
+	return r;
+}
+
+/* By what this agent attached itself, pinned or not. What cannot be left stays in the list, lest that be forgotten. */
+static int detach_own(
+	struct interfaces *interfaces, const struct status_interface *former, size_t n_former)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < n_former; i++) {
+		uint32_t ifindex = former[i].attachment.ifindex;
+		int r;
+
+		if (!is_attached(&former[i]) || find_interface(interfaces, ifindex))
+			continue;
+		r = leave(ifindex, known_program(&former[i]));
+		if (r < 0) {
+			interfaces->list[interfaces->n++] = former[i];
+			result = r;
+		}
+	}
+	return result;
+}
+
+/* By their pins: those of an agent before this one. */
 static int detach_others(struct interfaces *interfaces)
 {
 	_cleanup_free_ uint32_t *attached = NULL;
@@ -365,19 +405,15 @@ static int detach_others(struct interfaces *interfaces)
 	int r;
 
 	r = dataplane_attached(&attached, &n);
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (find_interface(interfaces, attached[i]))
-			continue;
-		r = dataplane_detach(attached[i]);
-		if (r == 0)
-			log_notice("detached from interface %u", attached[i]);
-	}
 	if (r < 0)
-		log_warning("cannot leave a former interface: %s", strerror(-r));
+		log_warning("cannot look for former interfaces: %s", strerror(-r));
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (!find_interface(interfaces, attached[i]))
+			r = leave(attached[i], 0);
 	return r;
 }
 
-/* Likewise for what was turned off there. */
+/* What was turned off where the program is not any more. */
 static void give_back_others(struct interfaces *interfaces)
 {
 	_cleanup_(offload_memory_done) struct offload_memory here = { 0 }, elsewhere = { 0 };
@@ -408,6 +444,21 @@ static bool may_have_former(const struct attachment *attachment)
 	}
 }
 
+/* Gives the maps their place, and lets go of what a former program needed. */
+static int settle(struct interfaces *interfaces)
+{
+	int r = dataplane_settle(interfaces->dataplane);
+
+	if (r < 0) {
+		log_warning("cannot give the new maps their place: %s", strerror(-r));
+		return r;
+	}
+	r = dataplane_tidy(interfaces->dataplane);
+	if (r < 0)
+		log_warning("cannot remove pins of a former program: %s", strerror(-r));
+	return 0;
+}
+
 /*
  * Attaches to the new interfaces before leaving the old. `ret_left_over`: -errno, why a former one is not left, or the maps
  * are not in their place; 0.
@@ -416,41 +467,37 @@ static int attach_wanted(
 	struct interfaces *interfaces, const struct routes *routes, int *ret_left_over)
 {
 	_cleanup_free_ struct host_interface *wanted = NULL;
-	_cleanup_free_ struct status_interface *fresh = NULL;
+	_cleanup_free_ struct status_interface *former = NULL;
+	struct status_interface *fresh;
+	size_t n, n_former = interfaces->n;
 	bool former_goes_on = false;
-	size_t n;
-	int r;
+	int own, others, r;
 
 	r = wanted_interfaces(interfaces, routes, &wanted, &n);
 	if (r < 0)
 		return r;
-	fresh = calloc(n + 1, sizeof(*fresh));
+	fresh = calloc(n + n_former + 1, sizeof(*fresh)); /* with room for what cannot be left */
 	if (!fresh)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		fresh[i] = attach_one(interfaces, &wanted[i]);
 		former_goes_on = former_goes_on || may_have_former(&fresh[i].attachment);
 	}
-	free(interfaces->list);
-	interfaces->list = TAKE_PTR(fresh);
+	former = interfaces->list;
+	interfaces->list = fresh;
 	interfaces->n = n;
 	if (n == 0 && !interfaces->placement.detached)
 		return 0;
-	r = detach_others(interfaces);
+	own = detach_own(interfaces, former, n_former);
+	others = detach_others(interfaces);
+	r = own < 0 ? own : others;
 	/* Who wants it off waits until it is. */
 	if (r < 0 && interfaces->placement.detached)
 		return r;
 	*ret_left_over = r;
 	give_back_others(interfaces);
-	if (former_goes_on || interfaces->may_pass)
-		return 0;
-	r = dataplane_settle(interfaces->dataplane);
-	if (r < 0) {
-		log_warning("cannot give the new maps their place: %s", strerror(-r));
+	if (!former_goes_on && !interfaces->may_pass && (r = settle(interfaces)) < 0)
 		*ret_left_over = r;
-	} else if ((r = dataplane_tidy(interfaces->dataplane)) < 0) {
-		log_warning("cannot remove pins of a former program: %s", strerror(-r));
-	}
 	return 0;
 }
 

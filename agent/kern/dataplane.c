@@ -557,7 +557,7 @@ int dataplane_tidy(struct dataplane *dataplane)
 	return remove_jumps_but(dataplane->jumps_id);
 }
 
-static int clsact_detach(uint32_t ifindex)
+static int clsact_detach(uint32_t ifindex, uint32_t known)
 {
 	struct program_pins pins = program_pins(ifindex);
 	uint32_t there;
@@ -567,7 +567,7 @@ static int clsact_detach(uint32_t ifindex)
 	if (r < 0)
 		return r;
 	if (there != 0) {
-		r = is_ours(&pins, there);
+		r = there == known ? 0 : is_ours(&pins, there);
 		if (r == 0)
 			r = remove_filter(ifindex);
 		if (r < 0 && r != -EEXIST)
@@ -577,7 +577,7 @@ static int clsact_detach(uint32_t ifindex)
 	return r < 0 ? r : unlink_pin(pins.path);
 }
 
-int dataplane_detach(uint32_t ifindex)
+int dataplane_detach(uint32_t ifindex, uint32_t known)
 {
 	char path[PIN_PATH_MAX];
 	int r;
@@ -585,7 +585,7 @@ int dataplane_detach(uint32_t ifindex)
 	/* The pin is the link's only reference: without it the kernel detaches. */
 	pin_path(PIN_LINK, ifindex, path);
 	r = unlink_pin(path);
-	return r < 0 ? r : clsact_detach(ifindex);
+	return r < 0 ? r : clsact_detach(ifindex, known);
 }
 
 int dataplane_remove_pins(bool keep_directory)

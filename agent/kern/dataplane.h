@@ -69,8 +69,8 @@ int dataplane_attached(uint32_t **ret_ifindexes, size_t *ret_n);
 int dataplane_settle(struct dataplane *dataplane);
 int dataplane_tidy(struct dataplane *dataplane);
 
-/* Removes what is ours from one interface, and its pin. Nothing there is no error. */
-int dataplane_detach(uint32_t ifindex);
+/* Removes what is ours from one interface, and its pin. Nothing there is no error. `known`: as above. */
+int dataplane_detach(uint32_t ifindex, uint32_t known);
 
 /*
  * Removes all pins, maps included. Detach first. `keep_directory`: an agent lives that could not make

@@ -3,11 +3,14 @@
 whose maps nobody keeps true, and whoever starts next makes all anew."""
 
 import os
+import shutil
+import socket
 import subprocess
 
 import pytest
 
 import agent
+import faults
 import topology
 import traffic
 from kernel import has_tcx
@@ -38,9 +41,9 @@ def replies(world):
         agent.detach()
 
 
-def start():
+def start(**options):
     """No full pass, so whatever is noticed is noticed at once."""
-    return agent.Agent("--resync-interval", "3600")
+    return agent.Agent("--resync-interval", "3600", **options)
 
 
 def wait_ways(replies, way):
@@ -89,6 +92,39 @@ def test_below_a_running_agent_that_is_told_to_attach(replies):
         lose_pins_below(replies)
         subprocess.run([agent.CTL, "attach"], check=True)
         assert interface()["error"] is None
+        wait_ways(replies, "direct")
+
+
+def test_the_pins_are_removed_before_an_operator_detaches(replies):
+    """Nothing rings for that. What the agent attached itself, it knows without a pin."""
+    with start():
+        wait_ways(replies, "direct")
+        shutil.rmtree(agent.PINS)
+        subprocess.run([agent.CTL, "detach"], check=True)
+        assert "direct" not in egress()
+        wait_ways(replies, "ipip")
+        subprocess.run([agent.CTL, "attach"], check=True)
+        assert interface()["error"] is None
+        wait_ways(replies, "direct")
+
+
+def test_they_are_removed_and_the_kernel_refuses_to_say_what_is_there(replies):
+    """So the agent cannot take it off for a while, in which it must not forget what is its own."""
+    with start(command=(agent.AGENT,)) as running:
+        wait_ways(replies, "direct")
+        shutil.rmtree(agent.PINS)
+        # What libbpf asks, and answers to clients; what is asked about routes is messages.
+        refusal = faults.strace("-e", "trace=sendto", "-e", "inject=sendto:error=ENOBUFS")
+        with faults.Tracer(running.process.pid, refusal), socket.socket(socket.AF_UNIX) as client:
+            passes = agent.status()["agent"]["passes"]
+            client.connect("/run/ipipdirect/io.ipipdirect")
+            client.sendall(b'{"method": "io.ipipdirect.Detach"}\0')
+            topology.wait_for(lambda: agent.status()["agent"]["passes"] >= passes + 3, "tried again", WITHIN)
+            assert has_tcx() or "direct" in egress()
+        subprocess.run([agent.CTL, "detach"], check=True)
+        assert "direct" not in egress()
+        wait_ways(replies, "ipip")
+        subprocess.run([agent.CTL, "attach"], check=True)
         wait_ways(replies, "direct")
 
 

@@ -189,7 +189,7 @@ static int detach_all(const struct ctl *ctl, const struct agent_view *view,
 	for (size_t i = 0; i < remains->n; i++) {
 		uint32_t ifindex = remains->ifindexes[i];
 		char name[IF_NAMESIZE];
-		int r = dataplane_detach(ifindex);
+		int r = dataplane_detach(ifindex, 0);
 
 		name_interface(view, ifindex, name);
 		if (r < 0) {
