@@ -577,14 +577,33 @@ static int clsact_detach(uint32_t ifindex, uint32_t known)
 	return r < 0 ? r : unlink_pin(pins.path);
 }
 
-int dataplane_detach(uint32_t ifindex, uint32_t known)
+/*
+ * Without its pin, its only reference, the kernel would take the link off as well; but a grace period later, and while
+ * somebody else has a copy not at all.
+ */
+static int tcx_detach(uint32_t ifindex)
 {
+	_cleanup_close_ int fd = -1;
 	char path[PIN_PATH_MAX];
+	struct tcx_link link;
 	int r;
 
-	/* The pin is the link's only reference: without it the kernel detaches. */
 	pin_path(PIN_LINK, ifindex, path);
-	r = unlink_pin(path);
+	r = pin_open(path, PIN_OBJECT_LINK, false, &fd);
+	if (r == 0)
+		r = tcx_link_info(fd, &link);
+	if (r == 0 && bpf_link_detach(fd) < 0)
+		r = -errno;
+	/* No such pin, or it is no link of ours. */
+	if (r < 0 && r != -ENOENT && r != -EMEDIUMTYPE && r != -EINVAL)
+		return r;
+	return unlink_pin(path);
+}
+
+int dataplane_detach(uint32_t ifindex, uint32_t known)
+{
+	int r = tcx_detach(ifindex);
+
 	return r < 0 ? r : clsact_detach(ifindex, known);
 }
 

@@ -162,6 +162,22 @@ def test_of_a_tcx_link_from_another_namespace(sandbox):
     assert not sandbox.is_attached()
 
 
+@pytest.mark.parametrize("runs", [False, True], ids=["without an agent", "beside one"])
+def test_of_a_tcx_link_that_somebody_has_pinned_too(sandbox, runs):
+    """The link outlives our pin; without one it would for a moment, in which its device may segment again."""
+    if runs:
+        sandbox.start_agent()
+    else:
+        sandbox.once()
+    link = f"{PINS}/link_{sandbox.ifindex()}"
+    if not sandbox.exists(link):
+        pytest.skip("this kernel has no TCX")
+    sandbox.do("bpftool", "link", "pin", "pinned", link, "/sys/fs/bpf/somebody")
+    assert sandbox.ctl("detach").returncode == 0
+    assert not sandbox.is_attached()
+    assert sandbox.exists("/sys/fs/bpf/somebody")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_after_the_agent(sandbox, number):
     sandbox.start_agent()
