@@ -37,7 +37,7 @@ struct dataplane {
 	uint32_t jumps_id;
 	const char *directory; /* of its maps */
 	bool must_wait;
-	bool has_others; /* sets of maps of other versions are left, which nothing needs any more */
+	bool has_others; /* sets of maps are left that nothing needs any more */
 };
 
 static int unlink_pin(const char *path)

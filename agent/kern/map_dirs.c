@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -129,7 +130,16 @@ int map_dirs_promote(void)
 {
 	int r;
 
-	r = remove_set(MAPS_PIN_ABI_DIR);
+	if (renameat2(AT_FDCWD, MAP_DIR_NEXT, AT_FDCWD, MAP_DIR, RENAME_EXCHANGE) == 0 ||
+		rename(MAP_DIR_NEXT, MAP_DIR) == 0)
+		return 0;
+	if (errno != ENOTEMPTY)
+		return -errno;
+	/*
+	 * Before 5.16 bpffs exchanges nothing. The directory stays until the other has its name: who finds one without its
+	 * maps knows that there were some.
+	 */
+	r = remove_known(MAP_DIR);
 	if (r < 0)
 		return r;
 	return rename(MAP_DIR_NEXT, MAP_DIR) < 0 ? -errno : 0;
@@ -137,7 +147,9 @@ int map_dirs_promote(void)
 
 int map_dirs_remove_others(void)
 {
-	return remove_sets(false);
+	int r = map_dirs_remove_next();
+
+	return r < 0 ? r : remove_sets(false);
 }
 
 int map_dirs_remove(void)

@@ -25,10 +25,13 @@ int map_dirs_have_others(bool *ret);
 /* Removes the set that was being filled. */
 int map_dirs_remove_next(void);
 
-/* Makes the next set the one in use. The former is removed first, so this is not to be done again once it is done. */
+/*
+ * Makes the next set the one in use, at once, so that whoever is killed leaves a set in use. The former is removed, or has
+ * the name of the next one then, so this is not to be done again once it is done.
+ */
 int map_dirs_promote(void);
 
-/* Removes those of other ABIs. */
+/* Removes those of other ABIs, and what is left of the former. */
 int map_dirs_remove_others(void);
 
 /* Removes all. -ENOTEMPTY: somebody keeps something of his own there. */

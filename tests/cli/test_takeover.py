@@ -99,6 +99,35 @@ def test_killed_before_the_new_ones_had_their_name(running):
     assert pins(running) == ["jumps", "link", "v1"]
 
 
+CALLS = ("unlink", "rmdir", "rename", "renameat2")
+
+
+def places(sandbox, inject, options):
+    """[(call, its number among those of its kind)] by which a new agent changes the sets."""
+    sandbox.do("strace", "-qq", "-o", "/run/trace", "-e", "trace=" + ",".join(CALLS), *inject, AGENT, "--once", *options)
+    lines = sandbox.do("cat", "/run/trace").splitlines()
+    calls = [line.split("(")[0] for line in lines]
+    return [(call, calls[:i + 1].count(call)) for i, call in enumerate(calls) if f"{PINS}/v1" in lines[i]]
+
+
+@pytest.mark.parametrize("inject", [(), ("-e", "inject=renameat2:error=EINVAL")], ids=["at once", "as before 5.16"])
+def test_killed_while_the_new_ones_get_their_place(running, inject):
+    """At no moment is there no set, as where nothing was ever attached; where two can change places, nothing is lost."""
+    running.count(0, kept={0: 7})
+    for call, number in places(running, inject, size(running, 100)):
+        if inject and call == "renameat2":
+            continue
+        once(running)
+        running.count(0, kept={0: 7})
+        done = running.run("strace", "-qq", "-o", "/dev/null", *inject, "-e", f"inject={call}:signal=KILL:when={number}",
+                           AGENT, "--once", *size(running, 100))
+        assert done.returncode != 0, f"{call} {number} was not reached"
+        assert running.exists(f"{PINS}/v1"), f"killed at {call} {number}"
+        view = once(running, AGENT, *size(running, 100))
+        assert inject or view["no_entry_packets"] == 7, f"killed at {call} {number}"
+        assert pins(running) == ["jumps", "link", "v1"]
+
+
 def test_killed_before_the_former_were_removed(running):
     running.do("mkdir", f"{PINS}/v7")
     running.do("bpftool", "map", "create", f"{PINS}/v7/something", "type", "array", "key", "4", "value", "4",
