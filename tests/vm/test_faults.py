@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The kernel refuses: for every system call that the agent makes, one at a time, at its start, where another version's program
-is to be replaced as well, in a pass, at SIGHUP, while clients ask, and while an operator takes the program off and puts it back.
+is to be replaced as well, in a pass, at SIGHUP, for maps of another size too, while clients ask, and while an operator takes the
+program off and puts it back.
 It neither crashes nor says "ok" while the map is wrong; no reply of three tunnels is harmed; and when the fault is over, the
 map is right soon. An agent that ends says why, with the status that the manual names; the next one does what is left to do.
 Reads and writes of a part (partial.c) are no failures, and change nothing.
@@ -17,7 +18,9 @@ With a BUILD_DIR that has ASan and UBSan (-Db_sanitize=address,undefined) their 
 """
 
 import contextlib
+import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -38,6 +41,7 @@ ONE = FAULTS.replace("when=", "").split(":") if ":" in FAULTS else None
 SOME, SOME_PARTS = 4, 1  # calls a test, when not all
 SHARD, SHARDS = (int(n) for n in os.environ.get("IPIPDIRECT_SHARD", "1/1").split("/"))
 LASTS = float(os.environ.get("IPIPDIRECT_LASTS", "2.5"))
+CONFIG = pathlib.Path("/etc/ipipdirect/config.json")  # where it looks unless it is told
 OTHER = os.path.join(agent.BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")
 
 
@@ -197,6 +201,13 @@ def hangup(work):
         work.running.process.send_signal(signal.SIGHUP)
 
 
+def resize(work):
+    """The maps get another size each time, so that another program takes the place of the one that is attached."""
+    CONFIG.parent.mkdir(exist_ok=True)
+    CONFIG.write_text(json.dumps({"max_entries": 8192 + work.change.number % 2}), encoding="ascii")
+    hangup(work)
+
+
 def place(work):
     """An operator takes the program off and puts it back, which may be refused."""
     work.change()
@@ -205,9 +216,9 @@ def place(work):
 
 
 # In the short form: the maps when tunnels change, the configuration when it is to be read anew, clients when they come,
-# the file that keeps the operator's wish.
+# what is attached when the program is to be replaced (libbpf asks, before 6.6), the file that keeps the operator's wish.
 FIRST_TO_LAST = {bell: ("bpf", "error=ENOMEM"), hangup: ("openat", "error=EMFILE"), ask: ("accept4", "error=EMFILE"),
-                 place: ("renameat", "error=ENOSPC")}
+                 resize: ("sendto", "error=ENOBUFS"), place: ("renameat", "error=ENOSPC")}
 
 
 def lasting_cases(places, parts, rng, trigger):
@@ -237,8 +248,9 @@ def try_all(world, work, once, lasting=()):
                 work.anew()
 
 
-@pytest.mark.parametrize("trigger", [bell, hangup, ask, place],
-                         ids=["in a pass", "at SIGHUP", "while clients ask", "while an operator detaches and attaches"])
+@pytest.mark.parametrize("trigger", [bell, hangup, resize, ask, place],
+                         ids=["in a pass", "at SIGHUP", "at SIGHUP with another size", "while clients ask",
+                              "while an operator detaches and attaches"])
 def test_at_work(world, ships, expected, trigger):
     report, rng, detaches = Report(trigger.__name__, SEED), random.Random(SEED), trigger is place
     with AtWork(trigger, Change(ships), expected, report, detaches) as work:
