@@ -29,6 +29,14 @@ def has_tcx():
     return SERIES >= (6, 6)
 
 
+def only(applies):
+    """A test of the other way to attach does not exist on this kernel; it is not one that was skipped."""
+    return lambda test: test if applies else None
+
+
+only_tcx, only_clsact = only(has_tcx()), only(not has_tcx())
+
+
 @contextlib.contextmanager
 def inside(netns_fd):
     """This thread's network namespace, for a moment: a socket stays where it was made."""

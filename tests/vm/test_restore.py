@@ -11,21 +11,13 @@ import pytest
 import agent
 import topology
 import traffic
-from kernel import has_tcx
+from kernel import only_clsact, only_tcx
 
 FOREIGN = os.path.join(agent.BUILD_DIR, "tests/vm/foreign.bpf.o")
 OURS = ("prio", "7", "handle", "0x69706970")
 WITHIN = 3.0  # a second, on a machine that emulates and is busy besides
 CONFIG = "/tmp/config.json"
 TRIES = 5  # it may stand still for longer at any instant, but hardly each time
-
-
-def only(applies):
-    """A test of the other way to attach does not exist on this kernel; it is not one that was skipped."""
-    return lambda test: test if applies else None
-
-
-only_tcx, only_clsact = only(has_tcx()), only(not has_tcx())
 
 
 def size(max_entries):
