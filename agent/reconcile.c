@@ -34,12 +34,14 @@ static int open_program(const struct reconciler *reconciler, struct dataplane **
 
 	r = dataplane_load(reconciler->config->max_entries, reconciler->strip_flags, &dataplane);
 	if (r < 0) {
-		log_load_error(r);
+		if (!reconciler->load_has_failed)
+			log_load_error(r);
 		return r;
 	}
 	r = entry_maps_open(dataplane_directory(dataplane), false, ret_maps);
 	if (r < 0) {
-		log_error("cannot open the pinned maps: %s", strerror(-r));
+		if (!reconciler->load_has_failed)
+			log_error("cannot open the pinned maps: %s", strerror(-r));
 		dataplane_free(dataplane);
 		return r;
 	}
@@ -183,7 +185,8 @@ uint64_t reconciler_wait(const struct reconciler *reconciler)
 {
 	uint64_t wait;
 
-	if (reconciler->room_was_freed || resize_is_due(reconciler))
+	if (reconciler->room_was_freed ||
+		(resize_is_due(reconciler) && !reconciler->load_has_failed))
 		return 0;
 	wait = takeover_wait(reconciler);
 	if (wait > 0)
@@ -205,7 +208,7 @@ void reconciler_ring_all(struct reconciler *reconciler)
 	reconciler->interfaces.stale = true;
 	reconciler->clients_are_stale = true;
 	reconciler->have_is_valid = false;
-	reconciler->load_was_refused = false;
+	reconciler->load_was_refused = reconciler->load_has_failed = false;
 }
 
 void reconciler_ring_at_once(struct reconciler *reconciler)
@@ -219,7 +222,7 @@ void reconciler_place(struct reconciler *reconciler, const struct placement *pla
 {
 	interfaces_place(&reconciler->interfaces, placement);
 	reconciler->pins_are_doubtful = true;
-	reconciler->load_was_refused = false;
+	reconciler->load_was_refused = reconciler->load_has_failed = false;
 }
 
 static int read_have(struct reconciler *reconciler)
@@ -525,16 +528,28 @@ static int follow(struct reconciler *reconciler)
 	return r;
 }
 
-/*
- * `max_entries` may have changed. Without the memory for it, things stay as they are until the next full pass: asking for
- * much of it again and again would be no help.
- */
-static void resize(struct reconciler *reconciler)
+/* Once more, in place of what is loaded. What does not pass by itself waits for the next full pass. */
+static int load_again(struct reconciler *reconciler)
 {
-	if (!resize_is_due(reconciler) || load_program(reconciler) == 0)
-		return;
-	log_error("the maps keep their room for %u rows", reconciler->maps.max_rows);
-	reconciler->load_was_refused = true;
+	int r = load_program(reconciler);
+
+	reconciler->load_has_failed = r < 0;
+	reconciler->load_was_refused = r < 0 && !error_may_pass(r);
+	return r;
+}
+
+/* `max_entries` may have changed. Without the memory for it, things stay as they are. */
+static int resize(struct reconciler *reconciler)
+{
+	bool failed_before = reconciler->load_has_failed;
+	int r;
+
+	if (!resize_is_due(reconciler))
+		return 0;
+	r = load_again(reconciler);
+	if (r < 0 && !failed_before)
+		log_error("the maps keep their room for %u rows", reconciler->maps.max_rows);
+	return reconciler->load_was_refused ? 0 : r;
 }
 
 /*
@@ -545,7 +560,6 @@ static int renew_pins(struct reconciler *reconciler)
 {
 	const struct placement *placement = &reconciler->interfaces.placement;
 	bool wanted = !placement->detached || placement->n > 0;
-	int r;
 
 	if (!reconciler->pins_are_doubtful || !wanted || reconciler->load_was_refused)
 		return 0;
@@ -554,10 +568,9 @@ static int renew_pins(struct reconciler *reconciler)
 		return 0;
 	}
 	reconciler->pins_are_missing = true;
-	log_notice("the pins were removed: making them anew");
-	r = load_program(reconciler);
-	reconciler->load_was_refused = r < 0 && !error_may_pass(r);
-	return r;
+	if (!reconciler->load_has_failed)
+		log_notice("the pins were removed: making them anew");
+	return load_again(reconciler);
 }
 
 /* Rows come before others go, so the room of those is for the next plan. */
@@ -573,10 +586,10 @@ static bool removes(const struct plan *plan)
 static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
-	int r, failed, clients;
+	int r, resized, failed, clients;
 
-	resize(reconciler);
-	failed = renew_pins(reconciler);
+	resized = resize(reconciler);
+	failed = resized < 0 ? 0 : renew_pins(reconciler);
 	r = read_and_plan(reconciler, &desired, ret_refreshed);
 	if (r < 0)
 		return r;
@@ -595,7 +608,7 @@ static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 		failed = clients;
 	if (failed < 0)
 		reconciler->pass_error = failed;
-	if (r == 0 && failed < 0)
+	if (r == 0 && (failed < 0 || resized < 0))
 		r = -EAGAIN;
 	reconciler->passes++;
 	reconciler->room_was_freed =
@@ -613,7 +626,9 @@ int reconciler_run(struct reconciler *reconciler)
 	reconciler->has_failed = r < 0;
 	if (r < 0 && r != -EAGAIN)
 		reconciler->pass_error = r;
-	if (refreshed < 0 || (r == -EAGAIN && takeover_wait(reconciler) == 0))
+	/* That the maps have not got their size is told by itself. */
+	if (refreshed < 0 ||
+		(r == -EAGAIN && takeover_wait(reconciler) == 0 && !reconciler->load_has_failed))
 		reconciler->unread++;
 	else
 		reconciler->unread = 0;

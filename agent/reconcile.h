@@ -33,6 +33,7 @@ struct reconciler {
 	bool pins_are_doubtful;   /* somebody asked to attach: see whether they are there */
 	bool pins_are_missing;    /* they were not, and are not made anew yet */
 	bool load_was_refused;    /* not again before the next full pass */
+	bool load_has_failed;     /* since then: that is told once */
 	uint64_t loaded_usec;     /* when the program was, CLOCK_MONOTONIC */
 	struct tunnels tunnels;
 	struct rows have; /* what the maps hold; true while have_is_valid */

@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import json
 import os
+import pathlib
 import signal
 import socket
 import struct
@@ -92,6 +93,7 @@ def enter_namespace(path, kind):
 class Sandbox:
     def __init__(self):
         self.agent = None
+        self.log = tempfile.NamedTemporaryFile("w+", encoding="utf-8")
         self.started = []
         self.holder = subprocess.Popen(
             ["unshare", "--mount", "--net", "--propagation", "private", "--pid", "--fork", "--mount-proc", "sh", "-c", SETUP],
@@ -107,6 +109,7 @@ class Sandbox:
         self.holder.stdin.close()
         self.holder.wait(30)
         self.holder.stdout.close()
+        self.log.close()
 
     @contextlib.contextmanager
     def as_parent(self):
@@ -171,9 +174,13 @@ class Sandbox:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.bind(path)
                 notify.settimeout(60)
-                self.agent = self.start(*command, *options, stderr=subprocess.DEVNULL, env={"NOTIFY_SOCKET": path})
+                self.agent = self.start(*command, *options, stderr=self.log, env={"NOTIFY_SOCKET": path})
                 while "READY=1" not in notify.recv(4096).decode().split("\n"):
                     pass
+
+    def logged(self):
+        """What agents have said so far."""
+        return pathlib.Path(self.log.name).read_text(encoding="utf-8")
 
     def stop_agent(self, number=signal.SIGTERM):
         self.agent.send_signal(number)

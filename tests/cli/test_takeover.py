@@ -2,16 +2,15 @@
 """Which maps a new agent adopts, which it replaces, and what is left then. That nothing is lost meanwhile is
 shown by tests/vm/test_upgrade.py."""
 
-import contextlib
 import json
 import os
-import subprocess
 import time
 
 import pytest
 
 from control import wait_for
 from sandbox import AGENT, BUILD_DIR, PINS
+from tracing import without_memory_for
 
 OTHER = os.path.join(BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")
 ROW = "203.0.113.10"
@@ -157,21 +156,6 @@ def test_detach_removes_all_sets(running, names):
         running.do("mkdir", "-p", f"{PINS}/{name}")
     assert running.ctl("detach").returncode == 0
     assert not running.exists(PINS)
-
-
-@contextlib.contextmanager
-def without_memory_for(sandbox, *paths):
-    """Whatever the agent asks for one of these files fails, while the context lasts."""
-    watched = [word for path in paths for word in ("-P", path)]
-    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", *watched, "-e", "inject=%file:error=ENOMEM",
-                               "-p", str(sandbox.agent.pid)])
-    with open(f"/proc/{sandbox.agent.pid}/status", encoding="utf-8") as status:
-        wait_for(lambda: status.seek(0) == 0 and "TracerPid:\t0\n" not in status.read())
-    try:
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait(30)
 
 
 def test_nothing_of_the_former_goes_while_it_may_be_attached(sandbox):
