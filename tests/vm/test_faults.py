@@ -33,6 +33,7 @@ import fleet
 import injection
 import traffic
 from faults import AtWork, Change, Harm, Report, arguments_of, new_agent, start_traced, strace, wait_right
+from kernel import has_tcx
 
 SEED = int(os.environ.get("IPIPDIRECT_SEED", "1"))
 FAULTS = os.environ.get("IPIPDIRECT_FAULTS", "some")
@@ -216,9 +217,10 @@ def place(work):
 
 
 # In the short form: the maps when tunnels change, the configuration when it is to be read anew, clients when they come,
-# what is attached when the program is to be replaced (libbpf asks, before 6.6), the file that keeps the operator's wish.
+# what is attached when the program is to be replaced, or where nobody asks by a message, the maps, the file that keeps the
+# operator's wish.
 FIRST_TO_LAST = {bell: ("bpf", "error=ENOMEM"), hangup: ("openat", "error=EMFILE"), ask: ("accept4", "error=EMFILE"),
-                 resize: ("sendto", "error=ENOBUFS"), place: ("renameat", "error=ENOSPC")}
+                 resize: ("bpf", "error=ENOMEM") if has_tcx() else ("sendto", "error=ENOBUFS"), place: ("renameat", "error=ENOSPC")}
 
 
 def lasting_cases(places, parts, rng, trigger):
