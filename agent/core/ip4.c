@@ -64,6 +64,18 @@ bool ip4_is_public(struct ip4 a)
 	return ip4_is_claimable(a) && !in_ranges(a, private_ranges, ELEMENTS_OF(private_ranges));
 }
 
+bool ip4_not_public(size_t i, struct ip4_prefix *ret)
+{
+	const size_t n = ELEMENTS_OF(private_ranges);
+	const struct range *range;
+
+	if (i >= n + ELEMENTS_OF(forbidden_ranges))
+		return false;
+	range = i < n ? &private_ranges[i] : &forbidden_ranges[i - n];
+	*ret = (struct ip4_prefix){ { htonl(range->first) }, range->length };
+	return true;
+}
+
 int ip4_parse(const char *text, struct ip4 *ret)
 {
 	struct in_addr in;

@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* An IPv4 address in network byte order; {0} is "none". */
@@ -38,6 +39,8 @@ bool ip4_in_prefix(struct ip4 a, const struct ip4_prefix *prefix);
  * link-local, multicast, 0/8 or 240/4. Documentation ranges (RFC 5737) count as public.
  */
 bool ip4_is_public(struct ip4 a);
+/* The prefixes that are not, one after another from 0 on; false: there are no more. */
+bool ip4_not_public(size_t i, struct ip4_prefix *ret);
 
 /* Whether anyone may claim it as game server IP at all: not 0/8, loopback, multicast, 240/4. */
 bool ip4_is_claimable(struct ip4 a);

@@ -22,11 +22,11 @@ bool next_hops_has(const struct next_hops *hops, uint32_t ifindex, struct ip4 ga
 }
 
 bool next_hops_are_reached_by(
-	const struct next_hops *hops, uint32_t ifindex, const uint8_t mac[static MAC_SIZE])
+	const struct next_hops *hops, uint32_t ifindex, const uint8_t mac[static ETH_ALEN])
 {
 	for (size_t i = 0; i < hops->n; i++)
 		if (hops->list[i].ifindex == ifindex && hops->list[i].is_default &&
-			memcmp(hops->list[i].mac, mac, MAC_SIZE) == 0)
+			memcmp(hops->list[i].mac, mac, ETH_ALEN) == 0)
 			return true;
 	return false;
 }

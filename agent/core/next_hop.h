@@ -8,6 +8,7 @@
  * old one. So the agent has the kernel probe it. Pure: time and states come from outside.
  */
 
+#include <linux/if_ether.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,19 +18,17 @@
 
 #define NEXT_HOPS_MAX 64 /* those of default routes first; further ones are not looked after */
 
-#define MAC_SIZE 6
-
 /* An entry of the kernel's neighbour table. */
 struct neighbour {
 	uint16_t nud;          /* NUD_*, linux/neighbour.h; 0: there is none */
-	uint8_t mac[MAC_SIZE]; /* zeros: not known, or not an Ethernet one */
+	uint8_t mac[ETH_ALEN]; /* zeros: not known, or not an Ethernet one */
 };
 
 struct next_hop {
 	uint32_t ifindex;
 	struct ip4 gateway;
 	bool is_default;       /* of the default route that is preferred out of the interface */
-	uint8_t mac[MAC_SIZE]; /* when it was last looked at; zeros: not known */
+	uint8_t mac[ETH_ALEN]; /* when it was last looked at; zeros: not known */
 	unsigned int asked;    /* times in a row, without it being reachable in between */
 	uint64_t quiet_until;  /* microseconds: not to be asked again before */
 };
@@ -48,7 +47,7 @@ void next_hops_update(
 
 /* Whether a packet that goes out by the default route may be addressed so. */
 bool next_hops_are_reached_by(
-	const struct next_hops *hops, uint32_t ifindex, const uint8_t mac[static MAC_SIZE]);
+	const struct next_hops *hops, uint32_t ifindex, const uint8_t mac[static ETH_ALEN]);
 
 bool next_hops_has(const struct next_hops *hops, uint32_t ifindex, struct ip4 gateway);
 

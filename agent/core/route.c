@@ -8,18 +8,6 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 
-/* Routed as the default route says, but not for bpf/next_hop.h, which judges them by the FIB's answer. */
-static const struct ip4_prefix no_clients[] = {
-	{ { 0 }, 8 },                              /* 0.0.0.0/8 */
-	{ { __builtin_bswap32(0x0a000000) }, 8 },  /* 10.0.0.0/8 */
-	{ { __builtin_bswap32(0x64400000) }, 10 }, /* 100.64.0.0/10 */
-	{ { __builtin_bswap32(0x7f000000) }, 8 },  /* 127.0.0.0/8 */
-	{ { __builtin_bswap32(0xa9fe0000) }, 16 }, /* 169.254.0.0/16 */
-	{ { __builtin_bswap32(0xac100000) }, 12 }, /* 172.16.0.0/12 */
-	{ { __builtin_bswap32(0xc0a80000) }, 16 }, /* 192.168.0.0/16 */
-	{ { __builtin_bswap32(0xe0000000) }, 3 },  /* 224.0.0.0/3 */
-};
-
 void routes_done(struct routes *routes)
 {
 	free(routes->list);
@@ -190,12 +178,14 @@ enum uplink_state uplink_make(
 {
 	enum uplink_state state = check(routes);
 	const struct route *best = NULL;
+	struct ip4_prefix prefix;
 
 	*ret = (struct maps_uplink){ 0 };
 	if (state != UPLINK_SHORTCUT)
 		return state;
-	for (size_t i = 0; i < sizeof(no_clients) / sizeof(no_clients[0]); i++)
-		mark(ret, &no_clients[i]);
+	/* Routed as the default route says, but not for bpf/next_hop.h, which judges them by the FIB's answer. */
+	for (size_t i = 0; ip4_not_public(i, &prefix); i++)
+		mark(ret, &prefix);
 	for (size_t i = 0; i < routes->n; i++) {
 		const struct route *route = &routes->list[i];
 

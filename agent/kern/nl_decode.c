@@ -188,8 +188,8 @@ int nl_decode_neighbour(struct nlmsghdr *message, struct neighbour *ret)
 		return -ENOENT;
 	*ret = (struct neighbour){ .nud = header->ndm_state };
 	mac = nlmsg_find_attr(message, sizeof(*header), NDA_LLADDR);
-	if (mac && nla_len(mac) == MAC_SIZE)
-		memcpy(ret->mac, nla_data(mac), MAC_SIZE);
+	if (mac && nla_len(mac) == ETH_ALEN)
+		memcpy(ret->mac, nla_data(mac), ETH_ALEN);
 	return 0;
 }
 

@@ -56,8 +56,8 @@ static void test_gateways_out_of_the_interfaces(void **state)
 /* Those of the route that the kernel prefers, out of each interface by itself. */
 static void test_only_the_best_default_route_counts(void **state)
 {
-	static const uint8_t one[MAC_SIZE] = { 2, 0, 0, 0, 0, 1 },
-			     two[MAC_SIZE] = { 2, 0, 0, 0, 0, 2 };
+	static const uint8_t one[ETH_ALEN] = { 2, 0, 0, 0, 0, 1 },
+			     two[ETH_ALEN] = { 2, 0, 0, 0, 0, 2 };
 	_cleanup_(routes_done) struct routes routes = { 0 };
 	struct next_hops hops = { 0 };
 
@@ -69,7 +69,7 @@ static void test_only_the_best_default_route_counts(void **state)
 	next_hops_update(&hops, &routes, both, 2);
 	for (size_t i = 0; i < hops.n; i++)
 		memcpy(hops.list[i].mac,
-			hops.list[i].gateway.be == ip4_of("192.0.2.2").be ? two : one, MAC_SIZE);
+			hops.list[i].gateway.be == ip4_of("192.0.2.2").be ? two : one, ETH_ALEN);
 	assert_true(next_hops_are_reached_by(&hops, ETH0, one));
 	assert_true(next_hops_are_reached_by(&hops, ETH1, one));
 	assert_false(next_hops_are_reached_by(&hops, ETH0, two));
