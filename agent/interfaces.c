@@ -624,14 +624,11 @@ static int note_gateways(struct interfaces *interfaces, const struct routes *rou
  */
 static void check_learned(const struct interfaces *interfaces, struct maps_uplink *place)
 {
-	uint64_t word = __atomic_load_n(&place->gateway, __ATOMIC_RELAXED);
-	const uint8_t *mac = (const uint8_t *)&word;
+	__u64 word = __atomic_load_n(&place->gateway, __ATOMIC_RELAXED);
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	mac += sizeof(place->generation);
-#endif
 	if ((uint16_t)word == place->generation &&
-		!next_hops_are_reached_by(&interfaces->upkeep.hops, place->ifindex, mac))
+		!next_hops_are_reached_by(
+			&interfaces->upkeep.hops, place->ifindex, maps_gateway_mac(&word)))
 		place->generation++;
 }
 

@@ -54,19 +54,6 @@ static __always_inline bool next_hop_is_default(
 	return uplink->ifindex == skb->ifindex && !(uplink->routed[prefix / 8] >> prefix % 8 & 1);
 }
 
-/* The MAC address in the first six of the eight bytes at @mac, as struct maps_uplink has it. */
-static __always_inline __u64 next_hop_word(const void *mac, __u16 generation)
-{
-	__u64 word = *(const __u64 *)mac;
-
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	word <<= 16;
-#else
-	word &= ~0xffffULL;
-#endif
-	return word | generation;
-}
-
 /*
  * Is the next hop that the kernel found for the outer packet the client's too? It is if the client
  * is behind the default gateway and the frame is addressed to that. What the frame says is never
@@ -82,7 +69,7 @@ static __always_inline bool next_hop_is_same(
 		return false;
 	if (!l2_len)
 		return uplink->is_default;
-	return next_hop_word(frame, uplink->generation) == uplink->gateway;
+	return maps_gateway_make(frame, uplink->generation) == uplink->gateway;
 }
 
 /* From the FIB's answer for a client behind the default gateway. */
@@ -92,7 +79,7 @@ static __always_inline void next_hop_learn(
 	__u64 aligned = 0, word;
 
 	__builtin_memcpy(&aligned, mac, ETH_ALEN); /* the verifier wants it so on the stack */
-	word = next_hop_word(&aligned, generation);
+	word = maps_gateway_make(&aligned, generation);
 	if (uplink->gateway != word)
 		*(volatile __u64 *)&uplink->gateway = word;
 }

@@ -187,6 +187,29 @@ struct maps_uplink {
 	__u8 routed[(1 << MAPS_UPLINK_PREFIX) / 8];
 };
 
+/* The value of `gateway`. The MAC address is in the first six of the eight bytes at @mac. */
+static inline __u64 maps_gateway_make(const void *mac, __u16 generation)
+{
+	__u64 word = *(const __u64 *)mac;
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	word <<= 16;
+#else
+	word &= ~0xffffULL;
+#endif
+	return word | generation;
+}
+
+/* The MAC address of 6 bytes in the value @word of `gateway`. */
+static inline const __u8 *maps_gateway_mac(const __u64 *word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return (const __u8 *)word + 2;
+#else
+	return (const __u8 *)word;
+#endif
+}
+
 /*
  * Why a packet stayed on the tunnel. Names for people are in maps_reason_name(); each is explained in
  * docs/DATAPATH.md. Append only: the numbers are part of the ABI.
