@@ -16,6 +16,7 @@
 /*
  * A busy host rings all the time. The list is made anew after five times as long as it takes, /proc is
  * read after twenty times as long and not twice within SCAN_PAUSE: a fifth and a twentieth of one CPU.
+ * What failed is not put off as long, as nothing is removed until it is read.
  */
 #define LIST_SHARE 4
 #define SCAN_SHARE 20
@@ -197,7 +198,7 @@ static int look_at_processes(struct observer *observer, const struct procs *proc
 
 	r = procs_find(procs, observer->rtnl, observer->netns_max, &fresh);
 	look(observer, OBSERVE_PROCESSES, &fresh, r);
-	pause = SCAN_SHARE * (spent_usec() - begin);
+	pause = (r < 0 ? LIST_SHARE : SCAN_SHARE) * (spent_usec() - begin);
 	observer->scan_not_before =
 		monotonic_usec() + (pause > SCAN_PAUSE_USEC ? pause : SCAN_PAUSE_USEC);
 	return r;
