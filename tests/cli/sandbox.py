@@ -101,6 +101,7 @@ class Sandbox:
         assert self.holder.stdout.readline() == "ready\n", "the sandbox cannot be made"
 
     def close(self):
+        ended = self.agent.poll() if self.agent else None
         # The first process of the namespace ends when the last of the others has been waited for.
         for process in self.started:
             if process.poll() is None:
@@ -110,6 +111,7 @@ class Sandbox:
         self.holder.wait(30)
         self.holder.stdout.close()
         self.log.close()
+        assert ended is None, f"the agent ended by itself, with {ended}"
 
     @contextlib.contextmanager
     def as_parent(self):
@@ -183,9 +185,11 @@ class Sandbox:
         return pathlib.Path(self.log.name).read_text(encoding="utf-8")
 
     def stop_agent(self, number=signal.SIGTERM):
-        self.agent.send_signal(number)
-        self.agent.wait(30)
-        self.agent = None
+        """What is pinned goes on without it, and hides from all but this that it was gone already."""
+        agent, self.agent = self.agent, None
+        agent.send_signal(number)
+        expected = 0 if number == signal.SIGTERM else -number
+        assert agent.wait(30) == expected, f"the agent ended with {agent.returncode}"
 
     def exists(self, path):
         return self.run("test", "-e", path).returncode == 0

@@ -272,7 +272,7 @@ def test_reload_of_an_agent_that_dies(agent, is_error):
     """It waits for the process and not only for the file."""
     agent.agent.send_signal(signal.SIGSTOP)
     with agent.start(CTL, "-j", "reload", stdout=subprocess.PIPE, text=True) as process:
-        killer = threading.Timer(1, agent.agent.kill)
+        killer = threading.Timer(1, agent.stop_agent, [signal.SIGKILL])
         killer.start()
         output, _ = process.communicate(timeout=20)
         killer.join()

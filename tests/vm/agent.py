@@ -21,7 +21,7 @@ FILTER = tuple(os.path.join(BUILD_DIR, "tests", name) for name in ("filtered", "
 FILTERED = (*FILTER, AGENT)
 CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
 PINS = "/sys/fs/bpf/ipipdirect"
-ENTRY_SIZE = 16
+ENTRY_SIZE, SHARED = 16, 1  # schema/maps.h
 
 
 class Agent:
@@ -55,15 +55,17 @@ class Agent:
                 raise AssertionError(f"the agent does not get ready; its log ends with\n{log}")
 
     def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.close()
+        self.end(signal.SIGKILL, -signal.SIGKILL)
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+        self.end(signal.SIGTERM, 0)
+
+    def end(self, number, expected):
+        """What goes on without it hides from all but this that it was gone already."""
+        self.process.send_signal(number)
         status = self.process.wait(30)
         self.close()
-        return status
+        assert status == expected, f"the agent ended with {status}, see {self.log.name}"
 
     def close(self):
         self.log.close()
@@ -72,8 +74,10 @@ class Agent:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
-        if self.process.poll() is None:
+    def __exit__(self, exception, *_):
+        if self.log.closed:
+            return
+        if self.process.poll() is None or not exception:
             self.stop()
 
 
@@ -137,29 +141,45 @@ def live_entries():
     return json.loads(out)["entries"]
 
 
+def rows_in(entries):
+    """As topology.rows_of() has them."""
+    return {(e["remote"], e["inner_source"]): e["game_server_ip"] for e in entries}
+
+
 def map_now():
-    """{remote: game server IP} of the rows by remote."""
-    return {e["remote"]: e["game_server_ip"] for e in live_entries() if e["inner_source"] is None}
+    return rows_in(live_entries())
+
+
+def unpack(value):
+    """(game server IP, flags) of an entry's bytes, or None."""
+    if value is None:
+        return None
+    address, _slot, flags = struct.unpack_from("=4sIH", value)
+    return socket.inet_ntoa(address), flags
 
 
 class Remotes:
-    """The map of remotes, looked at from outside the agent."""
+    """The map of remotes, looked at from outside the agent; and that of inner sources with all()."""
 
     def __init__(self):
         self.map = kernel.PinnedMap(f"{PINS}/v1/remotes", ENTRY_SIZE)
+        self.sources = kernel.PinnedMap(f"{PINS}/v1/sources", ENTRY_SIZE)
 
     def get(self, remote):
         """(game server IP, flags) or None."""
-        value = self.map.get(socket.inet_aton(remote))
-        if value is None:
-            return None
-        address, _slot, flags = struct.unpack_from("=4sIH", value)
-        return socket.inet_ntoa(address), flags
+        return unpack(self.map.get(socket.inet_aton(remote)))
 
     def all(self):
-        """{remote: game server IP}, as map_now() but without the start of a process."""
-        rows = {socket.inet_ntoa(key): self.get(socket.inet_ntoa(key)) for key in self.map.keys(4)}
-        return {remote: row[0] for remote, row in rows.items() if row}
+        """As map_now(), but without the start of a process."""
+        rows = {}
+        for opened, size in ((self.map, 4), (self.sources, 8)):
+            for key in opened.keys(size):
+                row = unpack(opened.get(key))
+                if row:
+                    address, flags = row
+                    inner_source = socket.inet_ntoa(key[4:]) if size > 4 else None
+                    rows[socket.inet_ntoa(key[:4]), inner_source] = None if flags & SHARED else address
+        return rows
 
     def wait(self, remote, expected, seconds=10.0):
         return topology.wait_for(lambda: [self.get(remote)] if self.get(remote) == expected else None,
@@ -170,3 +190,4 @@ class Remotes:
 
     def __exit__(self, *exception):
         self.map.close()
+        self.sources.close()
