@@ -43,13 +43,7 @@ def ctl(*args):
 
 
 def way(world, n=1):
-    """Which way one reply took, as the gateway saw it."""
-    server, before = world.servers[n], world.counters()
-    with traffic.UdpServer(server), traffic.udp_client(world) as client:
-        assert traffic.udp_ask(client, server.public)[0] == b"hello"
-    seen = {name: packets - before[name] for name, packets in world.counters().items()}
-    assert seen["host_direct"] + seen["host_ipip"] == 1, seen
-    return "direct" if seen["host_direct"] else "tunnel"
+    return traffic.way_of_a_reply(world, world.servers[n])
 
 
 def tunnel_of(world, n=1):

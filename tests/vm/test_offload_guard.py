@@ -86,14 +86,6 @@ def reload(running_agent, policy):
     topology.wait_for(lambda: guard()["policy"] == policy, "a pass after SIGHUP")
 
 
-def reply_is_direct(world):
-    before = world.counters()
-    with traffic.UdpServer(world.servers[1]), traffic.udp_client(world) as client:
-        traffic.udp_ask(client, world.servers[1].public)
-    after = world.counters()
-    return after["host_direct"] - before["host_direct"] == 1 and after["host_ipip"] == before["host_ipip"]
-
-
 def test_auto_is_the_default(device):
     with running(None):
         expect_auto(device)
@@ -232,7 +224,7 @@ def test_a_new_policy_by_reload(device, world):
         reload(it, "on")
         assert not is_on(device) and guard()["reason"] == "turned-off"
         assert agent.status()["interfaces"][0]["program_id"] == program, "it was attached anew"
-        assert reply_is_direct(world)
+        assert traffic.way_of_a_reply(world, world.servers[1]) == "direct"
 
 
 def test_an_interface_that_is_left(device):

@@ -45,17 +45,8 @@ def configure(world, config):
     assert agent.status()["interfaces"][0]["program_id"] == program, "the program was reloaded"
 
 
-def path_of_reply(world, port=PORT, reply=b"hello"):
-    server = world.servers[1]
-    before = world.counters()
-    with traffic.UdpServer(server, reply=lambda data: reply, port=port), \
-            traffic.udp_client(world) as client:
-        answer, peer = traffic.udp_ask(client, server.public, port=port)
-    assert (answer, peer) == (reply, (server.public, port))
-    after = world.counters()
-    seen = {name: after[name] - before[name] for name in ("host_ipip", "host_direct")}
-    assert sum(seen.values()) == 1, seen
-    return "tunnel" if seen["host_ipip"] else "direct"
+def way(world, port=PORT, reply=b"hello"):
+    return traffic.way_of_a_reply(world, world.servers[1], reply, port)
 
 
 def kept(reason):
@@ -65,49 +56,49 @@ def kept(reason):
 
 def test_direct_without_any_policy(world):
     configure(world, {})
-    assert path_of_reply(world) == "direct"
+    assert way(world) == "direct"
 
 
 def test_mode_shadow_counts_and_changes_nothing(world):
     configure(world, {"mode": "shadow"})
     before = kept("shadow")
-    assert path_of_reply(world) == "tunnel"
+    assert way(world) == "tunnel"
     assert kept("shadow") == before + 1
 
 
 def test_mode_tunnel_drains(world):
     configure(world, {"mode": "tunnel"})
     before = kept("mode-tunnel")
-    assert path_of_reply(world) == "tunnel"
+    assert way(world) == "tunnel"
     assert kept("mode-tunnel") == before + 1
 
 
 def test_server_ports(world):
     configure(world, {"server_ports": [PORT]})
     before = kept("server-port")
-    assert path_of_reply(world, PORT) == "direct"
-    assert path_of_reply(world, OTHER_PORT) == "tunnel"
+    assert way(world, PORT) == "direct"
+    assert way(world, OTHER_PORT) == "tunnel"
     assert kept("server-port") == before + 1
     configure(world, {"server_ports": ["27000-27015", "27016-27100"]})
-    assert path_of_reply(world, OTHER_PORT) == "direct"
+    assert way(world, OTHER_PORT) == "direct"
 
 
 def test_exempt_queries(world):
     configure(world, {"exempt": ["a2s-info"]})
     before = kept("exempt-query")
-    assert path_of_reply(world, reply=A2S_INFO + b"name\0map\0") == "tunnel"
-    assert path_of_reply(world, reply=b"\xff\xff\xff\xff\x44players") == "direct"
-    assert path_of_reply(world, reply=A2S_INFO[:4]) == "direct"
+    assert way(world, reply=A2S_INFO + b"name\0map\0") == "tunnel"
+    assert way(world, reply=b"\xff\xff\xff\xff\x44players") == "direct"
+    assert way(world, reply=A2S_INFO[:4]) == "direct"
     assert kept("exempt-query") == before + 1
 
 
 def test_exempt_clients(world):
     configure(world, {"exempt_clients": [topology.CLIENT + "/32"]})
     before = kept("exempt-client")
-    assert path_of_reply(world) == "tunnel"
+    assert way(world) == "tunnel"
     assert kept("exempt-client") == before + 1
     configure(world, {"exempt_clients": ["192.0.2.0/24"]})
-    assert path_of_reply(world) == "direct"
+    assert way(world) == "direct"
 
 
 def others(n, network):
@@ -128,9 +119,9 @@ def test_one_list_of_exempt_clients_for_another(world):
     assert after["host_direct"] == before["host_direct"] and after["host_ipip"] > before["host_ipip"]
     for network in (12, 13):  # as long as a list may be
         configure(world, {"exempt_clients": [topology.CLIENT + "/32"] + others(4095, network)})
-        assert path_of_reply(world) == "tunnel" and agent.status()["agent"]["state"] == "ok"
+        assert way(world) == "tunnel" and agent.status()["agent"]["state"] == "ok"
     configure(world, {})
-    assert path_of_reply(world) == "direct"
+    assert way(world) == "direct"
 
 
 def test_exempt_clients_that_cannot_be_written(world):
@@ -142,19 +133,19 @@ def test_exempt_clients_that_cannot_be_written(world):
     world.agent.process.send_signal(signal.SIGHUP)
     topology.wait_for(lambda: any("the last pass failed" in text for text in agent.status()["agent"]["problems"]), "it is told")
     before = kept("mode-tunnel")
-    assert path_of_reply(world) == "tunnel" and kept("mode-tunnel") == before + 1
+    assert way(world) == "tunnel" and kept("mode-tunnel") == before + 1
     shutil.rmtree(agent.PINS)
     subprocess.run([agent.CTL, "attach"], check=False, stdout=subprocess.DEVNULL)
     topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "maps that can be written", 30)
-    assert path_of_reply(world) == "direct"
+    assert way(world) == "direct"
 
 
 def test_a_bad_reload_changes_nothing_and_says_so(world):
     configure(world, {"mode": "shadow"})
     configure(world, {"mode": "sideways"})
-    assert path_of_reply(world) == "tunnel"
+    assert way(world) == "tunnel"
     problems = agent.status()["agent"]["problems"]
     assert any("mode: expected" in problem for problem in problems), problems
     configure(world, {})
-    assert path_of_reply(world) == "direct"
+    assert way(world) == "direct"
     assert agent.status()["agent"]["state"] == "ok"

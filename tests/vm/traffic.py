@@ -65,6 +65,24 @@ def udp_ask(client, address, data=b"hello", port=PORT):
     return answer, peer
 
 
+def way_of_an_answer(world, server, data=b"hello", port=PORT):
+    """Asks a game server that answers @data once. Which way the answer left the host, as its gateway saw it: "direct" or
+    "tunnel". Either way it comes once, from the public address."""
+    before = world.counters()
+    with udp_client(world) as client:
+        assert udp_ask(client, server.public, port=port) == (data, (server.public, port))
+    after = world.counters()
+    ways = {way: after[counter] - before[counter] for way, counter in (("direct", "host_direct"), ("tunnel", "host_ipip"))}
+    assert sorted(ways.values()) == [0, 1], ways
+    return "direct" if ways["direct"] else "tunnel"
+
+
+def way_of_a_reply(world, server, data=b"hello", port=PORT):
+    """The same of a game server that is there for this one question."""
+    with UdpServer(server, reply=lambda _: data, port=port):
+        return way_of_an_answer(world, server, data, port)
+
+
 class TcpServer(threading.Thread):
     """Accepts one connection, sends `size` bytes, closes; `digest` is theirs."""
 
@@ -218,9 +236,9 @@ class Stream(threading.Thread):
 
 @contextlib.contextmanager
 def three_servers():
-    """A world with three game servers that answer, of two models, and whose neighbours are known: what is counted
-    from here on goes its way from the first packet."""
-    with topology.World("AAC") as world, contextlib.ExitStack() as echoes:
+    """A world with three game servers that answer, of two models, two of them behind one remote, and whose neighbours are known:
+    what is counted from here on goes its way from the first packet."""
+    with topology.World("ACC") as world, contextlib.ExitStack() as echoes:
         for server in world.servers.values():
             echoes.enter_context(UdpServer(server))
             with udp_client(world) as client:
