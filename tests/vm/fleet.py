@@ -40,6 +40,7 @@ class Fleet:
         self.next_remote = first_remote
         self.seed = 0
         self.remotes = {}
+        self.addresses = {}  # of those that hold a public one
         self.sockets = {}
         topology.run("modprobe", "-a", "ipip", "dummy")
         # Grace periods are most of the time that it takes to delete a device.
@@ -83,6 +84,7 @@ class Fleet:
             if n in self.sockets:
                 self.sockets.pop(n)[0].close()
             del self.remotes[n]
+            self.addresses.pop(n, None)
         topology.run("ip", "-batch", "-", text_in="".join(f"netns delete {self.name(n)}\n" for n in numbers))
 
     def socket_of(self, n):
@@ -105,15 +107,26 @@ class Fleet:
         error, = struct.unpack_from("=i", sender.recv(4096), 16)
         assert error == 0, os.strerror(-error)
 
-    def change(self, n):
+    def change(self, n, remote=None):
         """Gives the tunnel another remote; returns it."""
-        remote = self.take_remote()
+        remote = remote or self.take_remote()
         data = (attribute(IFLA_IPTUN_LOCAL, socket.inet_aton(UNDERLAY))
                 + attribute(IFLA_IPTUN_REMOTE, socket.inet_aton(remote)))
         info = attribute(IFLA_INFO_KIND, b"ipip\0") + attribute(IFLA_INFO_DATA, data)
         self.set_link(n, attributes=attribute(IFLA_LINKINFO, info))
         self.remotes[n] = remote
         return remote
+
+    def give_addresses(self, numbers):
+        """A public address each: they may share a remote from here on."""
+        for n in numbers:
+            self.addresses[n] = self.take_remote()
+            topology.run("ip", "-n", self.name(n), "address", "add", f"{self.addresses[n]}/32", "dev", f"z{n}")
+
+    def rows(self):
+        """As topology.rows_of()."""
+        return topology.rows_of((remote, self.addresses.get(n, remote), self.addresses.get(n, remote))
+                                for n, remote in self.remotes.items())
 
     def set_up(self, numbers):
         """A tunnel that is down is changed without an event."""
@@ -149,14 +162,30 @@ class Fleet:
         self.close()
 
 
+class Pairs(Fleet):
+    """Two pairs of tunnels, p0 and p1, p2 and p3. Always one pair has a remote in common."""
+
+    def __init__(self):
+        super().__init__(4, "p", uplink=False, first_remote=FIRST_REMOTE + (1 << 20))
+        self.give_addresses(range(4))
+        self.set_up(range(4))
+        self.swap()
+
+    def swap(self):
+        """One pair comes to share a remote, the other, if it did, to do so no more."""
+        joins, leaves = (0, 2) if self.remotes[0] != self.remotes[1] else (2, 0)
+        self.change(joins + 1, self.remotes[joins])
+        if self.remotes[leaves] == self.remotes[leaves + 1]:
+            self.change(leaves + 1)
+
+
 def is_private(address):
     return address.startswith("10.")  # those that tests use
 
 
 def oracle():
-    """What the map should hold, {remote: game server IP}, from iproute2's word alone. It shares no code with the agent,
-    and knows no tunnels that share a remote."""
-    expected = {}
+    """What the maps should hold, as topology.rows_of(), from iproute2's word alone. It shares no code with the agent."""
+    found = []
     for name in sorted(os.listdir("/run/netns")):
         fd = os.open(f"/run/netns/{name}", os.O_RDONLY)
         with kernel.inside(fd):
@@ -167,16 +196,16 @@ def oracle():
             remote = link.get("linkinfo", {}).get("info_data", {}).get("remote", "any")
             held = [a["local"] for a in link.get("addr_info", []) if a["family"] == "inet" and not is_private(a["local"])]
             if remote != "any":
-                expected[remote] = held[0] if held else remote
-    return expected
+                found += [(remote, address, address) for address in held[:1] or [remote]]
+    return topology.rows_of(found)
 
 
 class Churn(threading.Thread):
-    """Changes a fleet at random while it is `on`: new remotes, namespaces that go, namespaces that come."""
+    """Changes a fleet at random while it is `on`: new remotes, shared ones, namespaces that go, namespaces that come."""
 
-    def __init__(self, ships, rng, per_second=20):
+    def __init__(self, ships, pairs, rng, per_second=20):
         super().__init__(daemon=True)
-        self.ships, self.rng, self.interval = ships, rng, 1 / per_second
+        self.ships, self.pairs, self.rng, self.interval = ships, pairs, rng, 1 / per_second
         self.on, self.is_idle, self.ending = threading.Event(), threading.Event(), False
         self.done = collections.Counter()
         self.failure = None
@@ -185,13 +214,15 @@ class Churn(threading.Thread):
 
     def change_one(self):
         present = sorted(self.ships.remotes)
-        what = self.rng.choices(["change", "create", "delete"], [6, 2, 2])[0]
+        what = self.rng.choices(["change", "share", "create", "delete"], [4, 2, 2, 2])[0]
         if len(present) <= self.ships.size // 2:
             what = "create"
         elif len(present) >= 2 * self.ships.size:
             what = "delete"
         if what == "change":
             self.ships.change(self.rng.choice(present))
+        elif what == "share":
+            self.pairs.swap()
         elif what == "create":
             self.ships.create([self.next_number])
             self.ships.set_up([self.next_number])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Killed at random instants, at its start, at work and hanging (SIGSTOP, as before a watchdog), while tunnels come, change
-and go: whoever starts next makes the map what iproute2 says, and no reply of three tunnels notices.
+"""Killed at random instants, at its start, at work and hanging (SIGSTOP, as before a watchdog), while tunnels come, change,
+share a remote and go: whoever starts next makes the map what iproute2 says, and no reply of three tunnels notices.
 
 Short by default. The long form, and what docs/RELIABILITY.md quotes:
 
@@ -80,7 +80,8 @@ def test_killed_at_random_instants(world):
     rng = random.Random(SEED)
     done = collections.Counter()
     running = agent.Agent()
-    with fleet.Fleet(FLEET, uplink=False) as ships, contextlib.closing(fleet.Churn(ships, random.Random(SEED))) as churn:
+    with fleet.Fleet(FLEET, uplink=False) as ships, fleet.Pairs() as pairs, \
+            contextlib.closing(fleet.Churn(ships, pairs, random.Random(SEED))) as churn:
         ships.set_up(range(FLEET))
         check_map()
         with traffic.Unharmed(world, per_second=20) as replies:
@@ -101,4 +102,4 @@ def test_killed_at_random_instants(world):
     running.stop()
     print(json.dumps({"seed": SEED, "kills": KILLS, **done, "changes": dict(churn.done),
                       "replies": replies.sent}))
-    assert all(churn.done[what] for what in ("change", "create", "delete"))
+    assert all(churn.done[what] for what in ("change", "share", "create", "delete"))

@@ -54,8 +54,8 @@ def test_a_map_that_is_full(world):
     with contextlib.ExitStack() as stack:
         stack.callback(agent.detach)
         stack.enter_context(agent.Agent("--config", CONFIG, "--resync-interval", "3600"))
-        ships = stack.enter_context(fleet.Fleet(ROOM - len(world.servers), uplink=False))
-        full = {**world.rows(), **{remote: remote for remote in ships.remotes.values()}}
+        ships = stack.enter_context(fleet.Fleet(ROOM - len({server.remote for server in world.servers.values()}), uplink=False))
+        full = {**world.rows(), **ships.rows()}
         topology.wait_for(lambda: agent.map_now() == full, "the last place is taken", 30)
         topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "full, but nobody is left out", 30)
         assert ctl("status")[0] == 0
@@ -75,7 +75,7 @@ def test_a_map_that_is_full(world):
         assert ROOM in metric(text, "map_rows") and ROOM in metric(text, "map_capacity_rows")
 
         ships.delete([0])
-        topology.wait_for(lambda: agent.map_now().get(late.remote) == late.public, "the free place is used", 30)
+        topology.wait_for(lambda: agent.map_now().get((late.remote, None)) == late.public, "the free place is used", 30)
         topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "and nothing is to be told", 30)
         assert agent.status()["map"]["no_room"] == []
         assert way_of_a_reply(world, late, replies) == "host_direct"

@@ -92,7 +92,7 @@ def test_soak():
             seconds = time.monotonic() - start
             expected = fleet.oracle()
             assert len(expected) == FLEET + STEADY
-            topology.wait_for(lambda: {remote: entry["game_server_ip"] for remote, entry in entries().items()} == expected,
+            topology.wait_for(lambda: agent.map_now() == expected,
                               "the map is what iproute2 says", 60)
             topology.wait_for(lambda: agent.n_fds(pid) <= fds, "no file descriptor is left over", 30)
             topology.wait_for(lambda: agent.status()["map"]["no_entry_packets"] == traffic.sent[UNKNOWN],

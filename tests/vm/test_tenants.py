@@ -22,11 +22,6 @@ def world():
         agent.detach()
 
 
-def rows():
-    """{(remote, inner source): game server IP}"""
-    return {(entry["remote"], entry["inner_source"]): entry["game_server_ip"] for entry in agent.live_entries()}
-
-
 def own(world):
     one, two = world.servers[1], world.servers[2]
     return {(one.remote, None): one.public, (two.remote, None): two.public}
@@ -61,23 +56,17 @@ def ipip(name, remote, *addresses):
             *(f"address add {address}/32 dev {name}" for address in addresses)]
 
 
-def assert_answers(world, number, direct):
-    """The client hears the address that it asked, by whichever way."""
-    server, before = world.servers[number], world.counters()
-    with traffic.UdpServer(server), traffic.udp_client(world) as client:
-        _, peer = traffic.udp_ask(client, server.public)
-    assert peer == (server.public, traffic.PORT)
-    after = world.counters()
-    assert [after[name] - before[name] for name in ("host_ipip", "host_direct")] == ([0, 1] if direct else [1, 0])
+def way(world, number):
+    return traffic.way_of_a_reply(world, world.servers[number])
 
 
 @pytest.fixture
 def served(world):
-    topology.wait_for(lambda: rows() == own(world), "the servers are in the map")
+    topology.wait_for(lambda: agent.map_now() == own(world), "the servers are in the map")
     yield world
-    topology.wait_for(lambda: rows() == own(world), "the servers are in the map as before")
+    topology.wait_for(lambda: agent.map_now() == own(world), "the servers are in the map as before")
     for number in (1, 2):
-        assert_answers(world, number, direct=True)
+        assert way(world, number) == "direct"
 
 
 def test_addresses_that_are_nobodys(served):
@@ -92,9 +81,9 @@ def test_addresses_that_are_nobodys(served):
         topology.wait_for(lambda: set(reasons(TENANT)) == {*odd, *holds, "none0"}, "all are seen")
         assert reasons(TENANT) == {**dict.fromkeys(odd, "remote-forbidden"), **dict.fromkeys(holds, "no-public-address"),
                                    "none0": "no-remote"}
-        assert rows() == own(served)
+        assert agent.map_now() == own(served)
         for number in (1, 2):
-            assert_answers(served, number, direct=True)
+            assert way(served, number) == "direct"
 
 
 def test_addresses_of_others(served):
@@ -108,12 +97,12 @@ def test_addresses_of_others(served):
         for name, server in ("one0", one), ("two0", two):
             assert (found[name]["state"], found[name]["reason"]) == ("conflict", "address-claimed")
             assert found[name]["rival"]["netns"] == server.netns
-        topology.wait_for(lambda: set(own(served).items()) <= set(rows().items()), "theirs are as they were")
+        topology.wait_for(lambda: set(own(served).items()) <= set(agent.map_now().items()), "theirs are as they were")
         # What he has besides is about his own packets alone.
-        assert {key[0] for key in rows()} - {key[0] for key in own(served)} <= {
+        assert {key[0] for key in agent.map_now()} - {key[0] for key in own(served)} <= {
             "198.18.77.1", "198.18.77.2", "198.18.77.3", topology.GATEWAY}
         for number in (1, 2):
-            assert_answers(served, number, direct=True)
+            assert way(served, number) == "direct"
         assert agent.status()["agent"]["state"] == "degraded"
 
 
@@ -122,9 +111,9 @@ def test_an_address_of_another_on_no_tunnel(served):
     two = served.servers[2]
     with tenant(f"address add {two.public}/32 dev lo"):
         topology.wait_for(lambda: reasons(two.netns) == {"tun0": "addresses-unknown"}, "it is noticed")
-        topology.wait_for(lambda: (two.remote, None) not in rows(), "no entry")
-        assert_answers(served, 2, direct=False)
-        assert_answers(served, 1, direct=True)
+        topology.wait_for(lambda: (two.remote, None) not in agent.map_now(), "no entry")
+        assert way(served, 2) == "tunnel"
+        assert way(served, 1) == "direct"
         assert any("game_server_ip" in problem for problem in agent.status()["agent"]["problems"])
 
 
@@ -132,16 +121,16 @@ def test_more_tunnels_than_a_namespace_may_have(served):
     lines = [f"link add z{i} type ipip remote 45.0.{i // 250}.{i % 250 + 1} local 10.9.77.2" for i in range(TUNNELS)]
     with tenant(*lines):
         topology.wait_for(lambda: "too-many-tunnels" in reasons(TENANT).values(), "the limit", 30)
-        topology.wait_for(lambda: rows() == own(served), "none of them counts")
+        topology.wait_for(lambda: agent.map_now() == own(served), "none of them counts")
         do(*(f"link delete z{i}" for i in range(256, TUNNELS)), "link delete z0")
-        topology.wait_for(lambda: len(rows()) == 257, "below the limit they do", 30)
-    topology.wait_for(lambda: rows() == own(served), "they go with it", 30)
+        topology.wait_for(lambda: len(agent.map_now()) == 257, "below the limit they do", 30)
+    topology.wait_for(lambda: agent.map_now() == own(served), "they go with it", 30)
 
 
 def test_more_addresses_than_a_namespace_may_have(served):
     lines = [f"address add 203.0.{i // 250 + 120}.{i % 250 + 1}/32 dev lo" for i in range(ADDRESSES)]
     with tenant(*ipip("tun0", "45.0.0.1", "10.0.77.2"), *lines):
         topology.wait_for(lambda: reasons(TENANT) == {"tun0": "too-many-addresses"}, "the limit", 30)
-        topology.wait_for(lambda: rows() == own(served), "nothing of it counts")
+        topology.wait_for(lambda: agent.map_now() == own(served), "nothing of it counts")
         do(*(f"address delete 203.0.{i // 250 + 120}.{i % 250 + 1}/32 dev lo" for i in range(1000, ADDRESSES)))
-        topology.wait_for(lambda: rows() == {**own(served), ("45.0.0.1", None): "45.0.0.1"}, "below the limit it does", 30)
+        topology.wait_for(lambda: agent.map_now() == {**own(served), ("45.0.0.1", None): "45.0.0.1"}, "below the limit it does", 30)

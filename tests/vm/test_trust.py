@@ -65,23 +65,13 @@ def namespace_of_a_user(name, *commands):
         reload()
 
 
-def rows():
-    """{(remote, inner source): game server IP}"""
-    return {(entry["remote"], entry["inner_source"]): entry["game_server_ip"] for entry in agent.live_entries()}
-
-
 def tunnels(netns):
     return {tunnel["ifname"]: tunnel for tunnel in agent.status()["tunnels"] if tunnel["netns"] == netns}
 
 
 def assert_direct(world, *numbers):
     for number in numbers:
-        server, before = world.servers[number], world.counters()
-        with traffic.UdpServer(server), traffic.udp_client(world) as client:
-            _, peer = traffic.udp_ask(client, server.public)
-        assert peer == (server.public, traffic.PORT)
-        after = world.counters()
-        assert [after[name] - before[name] for name in ("host_ipip", "host_direct")] == [0, 1]
+        assert traffic.way_of_a_reply(world, world.servers[number]) == "direct"
 
 
 @pytest.fixture
@@ -89,7 +79,7 @@ def victims(world):
     """What is in the maps for those who were there before."""
     reload({})
     one, two = world.servers[1], world.servers[2]
-    before = rows()
+    before = agent.map_now()
     assert before == {(one.remote, None): one.public, (two.remote, None): two.public}
     assert_direct(world, 1, 2)
     return one, two, before
@@ -110,10 +100,10 @@ def test_a_user_takes_nothing_over(world, victims):
             assert (tunnel["state"], tunnel["reason"], tunnel["rule"]) == ("skipped", reason, None)
             assert tunnel["reason_text"]
         # What leaves by "other0" is not the second server's.
-        assert rows() == {**before, (two.remote, None): None, (two.remote, two.public): two.public}
+        assert agent.map_now() == {**before, (two.remote, None): None, (two.remote, two.public): two.public}
         assert_direct(world, 1, 2)
         assert agent.status()["agent"]["state"] == "ok", "no user gives the operator an alarm"
-    assert rows() == before
+    assert agent.map_now() == before
 
 
 def test_a_rule_admits_a_namespace_and_no_claim_of_it_on_others(world, victims):
@@ -125,20 +115,20 @@ def test_a_rule_admits_a_namespace_and_no_claim_of_it_on_others(world, victims):
         assert (found["claim0"]["state"], found["claim0"]["reason"]) == ("conflict", "address-claimed")
         assert found["claim0"]["rival"]["netns"] == two.netns
         assert (found["own0"]["state"], found["own0"]["rule"]) == ("mapped", 0)
-        assert rows() == {**before, (OWN, None): OWN, ("198.18.77.2", None): None}
+        assert agent.map_now() == {**before, (OWN, None): OWN, ("198.18.77.2", None): None}
         assert_direct(world, 1, 2)
         # Nor more than what all may claim.
         reload({"rules": [{"match": {"netns": "pod"}, "set": {"trust": True}}],
                 "allowed_game_server_ips": [f"{one.public}/32", f"{two.public}/32"]})
         assert tunnels("pod")["own0"]["reason"] == "not-allowed"
-        assert (OWN, None) not in rows()
-    assert rows() == before
+        assert (OWN, None) not in agent.map_now()
+    assert agent.map_now() == before
 
 
 def test_a_rule_distrusts_a_namespace_of_the_host(world, victims):
     one, two, _before = victims
     reload({"rules": [{"match": {"netns": one.netns}, "set": {"trust": False}}]})
-    assert rows() == {(two.remote, None): two.public}
+    assert agent.map_now() == {(two.remote, None): two.public}
     assert tunnels(one.netns)["tun0"]["reason"] == "untrusted"
     reload({})
     assert_direct(world, 1, 2)
@@ -153,7 +143,7 @@ def test_a_namespace_beyond_a_limit_contributes_nothing(world, victims):
                  for address in link["addr_info"]]
         reload({"limits": {"addresses_per_namespace": len(found) - 1}})
         assert tunnels(one.netns)["tun0"]["reason"] == "too-many-addresses"
-        assert rows() == {(two.remote, None): two.public}
+        assert agent.map_now() == {(two.remote, None): two.public}
         assert agent.status()["agent"]["state"] == "degraded"
     finally:
         run("ip", "-n", one.netns, "address", "delete", "10.0.78.1/32", "dev", "lo")
@@ -170,13 +160,13 @@ def test_the_older_claim_stays_when_the_agent_starts_anew(world, victims):
         f"address add {two.public}/32 dev tun0", "link set tun0 up"]) + "\n")
     refused = {**before, ("198.18.77.2", None): None}
     try:
-        topology.wait_for(lambda: rows() == refused, "the claim is refused")
+        topology.wait_for(lambda: agent.map_now() == refused, "the claim is refused")
         for _ in range(2):
             world.agent.kill()
             world.agent = agent.Agent("--config", CONFIG)
-            assert rows() == refused
+            assert agent.map_now() == refused
             assert tunnels("a-late")["tun0"]["reason"] == "address-claimed"
             assert_direct(world, 1, 2)
     finally:
         topology.run("ip", "netns", "delete", "a-late")
-    topology.wait_for(lambda: rows() == before, "its row goes with it")
+    topology.wait_for(lambda: agent.map_now() == before, "its row goes with it")

@@ -15,6 +15,7 @@ POPs are stateless, as in the field: nftables rewrites addresses, an ipip device
 which would call one-way TCP invalid).
 """
 
+import collections
 import contextlib
 import itertools
 import json
@@ -121,6 +122,20 @@ def sysctl_script(values):
     return " ".join(f"{key}={value}" for key, value in values.items()).split()
 
 
+def rows_of(tunnels):
+    """{(remote, inner source): game server IP}, as the maps should have it, of [(remote, address, game server IP)]. A row by remote
+    alone has no inner source; where several share the remote, it has no game server IP, and each has a row of its own besides."""
+    by_remote = collections.defaultdict(dict)
+    for remote, address, game_server_ip in tunnels:
+        by_remote[remote][address] = game_server_ip
+    rows = {}
+    for remote, found in by_remote.items():
+        rows[remote, None] = None if len(found) > 1 else next(iter(found.values()))
+        if len(found) > 1:
+            rows.update({(remote, address): game_server_ip for address, game_server_ip in found.items()})
+    return rows
+
+
 class World:
     """Everything but the agent. Use as a context manager: it takes apart what it made.
 
@@ -207,8 +222,7 @@ class World:
         self.servers.pop(n).remove()
 
     def rows(self):
-        """{remote: game server IP}, as the map should have them."""
-        return {server.remote: server.public for server in self.servers.values()}
+        return rows_of((server.remote, server.inner, server.public) for server in self.servers.values())
 
     def counters(self):
         """Packets that came from the host, as its gateway saw them: host_ipip, host_direct, …"""
