@@ -59,16 +59,25 @@ static __always_inline void count_direct(__u32 slot, __u32 packets, __u32 bytes)
 	row->bytes += bytes;
 }
 
+/* Is the copy of a row what was looked up, and not what its memory was given to meanwhile? */
+static __always_inline bool is_of(const struct maps_entry *entry, __be32 address)
+{
+	return !entry->key || entry->key == address;
+}
+
 /* Below a shared remote, the inner source tells whose packet it is. */
 static __always_inline bool find_source(
 	__be32 remote, const struct inner *inner, struct maps_entry *ret_entry)
 {
 	struct maps_source_key key = { .remote = remote, .inner_source = inner->head.ip.saddr };
-	struct maps_entry *found = bpf_map_lookup_elem(&sources, &key);
+	struct maps_entry *found = bpf_map_lookup_elem(&sources, &key), entry;
 
 	if (!found)
 		return false;
-	*ret_entry = *found;
+	entry = *found;
+	if (!is_of(&entry, key.inner_source))
+		return false;
+	*ret_entry = entry;
 	return true;
 }
 
@@ -85,6 +94,9 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l2_len, bool rout
 		return reason;
 
 	if (entry->flags & MAPS_FLAG_SHARED && !find_source(outer->destination, ret_inner, entry))
+		return MAPS_KEPT_NO_SOURCE;
+	if (entry->flags & MAPS_FLAG_OWN_SOURCE &&
+		ret_inner->head.ip.saddr != entry->game_server_ip)
 		return MAPS_KEPT_NO_SOURCE;
 
 	reason = parse_l4(skb, l2_len, outer, ret_inner);
@@ -141,11 +153,12 @@ static __always_inline int full_handle(struct __sk_buff *skb, __u32 l2_len)
 
 	key.remote = outer.destination;
 	found = bpf_map_lookup_elem(&remotes, &key);
-	if (!found) {
+	if (found)
+		entry = *found;
+	if (!found || !is_of(&entry, key.remote)) {
 		count_reason(MAPS_SLOT_NONE, MAPS_KEPT_NO_ENTRY);
 		return TC_ACT_UNSPEC;
 	}
-	entry = *found;
 
 	reason = decide(skb, l2_len, routes_known, &outer, &entry, &inner, &quote);
 	if (reason != NOT_KEPT) {

@@ -171,6 +171,9 @@ static __always_inline bool fast_decide(struct __sk_buff *skb, __u32 l2_len, str
 	if (!next_hop_is_same(skb, l2_len, data, inner->daddr) ||
 		!fast_look_up(outer->daddr, ret_fast))
 		return false;
+	if (ret_fast->slot & MAPS_FRONT_OWN_SOURCE && inner->saddr != ret_fast->game_server_ip)
+		return false;
+	ret_fast->slot &= ~MAPS_FRONT_OWN_SOURCE;
 	ret_fast->segments = skb->gso_segs ?: 1; /* the strip sets it to 0 */
 	ret_fast->total = total;
 	fast_set_checks(

@@ -31,7 +31,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAPS_REMOTES_MAX_DEFAULT);
-	/* Few tunnels have any; and what is removed is not reused while a packet still reads it. */
+	/* Few tunnels have any. */
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
 	__type(value, struct maps_server_ports);

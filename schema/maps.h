@@ -52,6 +52,8 @@ enum maps_flag {
 	MAPS_FLAG_EXEMPT_A2S_RULES = 1 << 4,     /* 45, S2A_RULES */
 	MAPS_FLAG_SERVER_PORTS = 1 << 5,         /* only source ports in `server_ports`[slot] */
 	MAPS_FLAG_EXEMPT_CLIENTS = 1 << 6,       /* look the client up in `exempt_clients` */
+	/* Only packets whose inner source is the game server IP itself. Only in `remotes`. */
+	MAPS_FLAG_OWN_SOURCE = 1 << 7,
 };
 
 #define MAPS_FLAGS_EXEMPT_A2S                                                                      \
@@ -72,11 +74,16 @@ struct maps_source_key {
 /* Value of `remotes` and of `sources`. */
 struct maps_entry {
 	__be32 game_server_ip; /* the new source address; 0 in a row flagged MAPS_FLAG_SHARED */
-	__u32 slot;       /* index into `direct` and `kept`; one an entry, never MAPS_SLOT_NONE */
-	__u16 flags;      /* enum maps_flag */
-	__u8 mode;        /* enum maps_mode */
-	__u8 reserved8;   /* 0 */
-	__u32 reserved32; /* 0 */
+	__u32 slot;     /* index into `direct` and `kept`; one an entry, never MAPS_SLOT_NONE */
+	__u16 flags;    /* enum maps_flag */
+	__u8 mode;      /* enum maps_mode */
+	__u8 reserved8; /* 0 */
+	/*
+	 * Once more the last address of its key, the remote or the inner source; 0: not said. The kernel gives the
+	 * memory of a row that was changed to the next one that is (kernel/bpf/hashtab.c, htab_map_update_elem()), so a
+	 * reader that was held up may find another row's value where its own was.
+	 */
+	__be32 key;
 };
 
 #define MAPS_PORT_RANGES_MAX 16
@@ -136,8 +143,9 @@ enum maps_jump {
 };
 
 /*
- * `front`, an array: the rows of `remotes` that need no second look (mode direct, no flags), once
- * more, in buckets of one cache line. A row that finds its bucket full is served from `remotes`.
+ * `front`, an array: the rows of `remotes` that need no second look (mode direct, no flags but
+ * MAPS_FLAG_OWN_SOURCE), once more, in buckets of one cache line. A row that finds its bucket full is
+ * served from `remotes`.
  *
  * Both words hold the remote, and each is read and written in one piece, so a reader cannot mix two
  * rows. 0 is an empty way.
@@ -147,8 +155,10 @@ enum maps_jump {
 
 struct maps_front_way {
 	__u64 address; /* remote << 32 | game server IP, both as __be32 */
-	__u64 counter; /* remote << 32 | slot */
+	__u64 counter; /* remote << 32 | slot, with MAPS_FRONT_OWN_SOURCE for rows flagged so */
 };
+
+#define MAPS_FRONT_OWN_SOURCE (1U << 31)
 
 struct maps_front {
 	struct maps_front_way ways[MAPS_FRONT_WAYS];
@@ -216,7 +226,7 @@ static inline const __u8 *maps_gateway_mac(const __u64 *word)
  */
 enum maps_reason {
 	MAPS_KEPT_NO_ENTRY = 0,       /* slot 0: no row for this remote */
-	MAPS_KEPT_NO_SOURCE = 1,      /* shared remote, no row for this inner source */
+	MAPS_KEPT_NO_SOURCE = 1,      /* no row for this inner source: shared remote, or OWN_SOURCE */
 	MAPS_KEPT_SHADOW = 2,         /* mode shadow: would have gone direct */
 	MAPS_KEPT_MODE_TUNNEL = 3,    /* mode tunnel */
 	MAPS_KEPT_OUTER_OPTIONS = 4,  /* the outer header has options */

@@ -73,6 +73,7 @@ void rows_done(struct rows *rows)
 struct others {
 	struct ip4 *list; /* sorted */
 	size_t n;
+	bool anybody; /* there are more than are listed */
 };
 
 static void others_done(struct others *others)
@@ -87,7 +88,7 @@ static int compare_addresses(const void *pa, const void *pb)
 
 static int others_find(const struct tunnels *tunnels, struct others *ret)
 {
-	_cleanup_(others_done) struct others others = { 0 };
+	_cleanup_(others_done) struct others others = { .anybody = tunnels->unlisted_send };
 
 	for (size_t i = 0; i < tunnels->n; i++) {
 		const struct tunnel *tunnel = &tunnels->list[i];
@@ -110,8 +111,8 @@ static int others_find(const struct tunnels *tunnels, struct others *ret)
 
 static bool others_have(const struct others *others, struct ip4 remote)
 {
-	return others->n > 0 &&
-	       bsearch(&remote, others->list, others->n, sizeof(remote), compare_addresses);
+	return others->anybody || (others->n > 0 && bsearch(&remote, others->list, others->n,
+							    sizeof(remote), compare_addresses));
 }
 
 static int add_claim(struct claims *claims, const struct tunnels *tunnels, size_t tunnel,
@@ -362,9 +363,21 @@ static bool have_inner_sources(const struct claim *group, size_t n)
 }
 
 /*
- * Whether the remote alone decides: every packet to it gets the same treatment. Not where somebody else
- * has a tunnel to it, or may have one, and the group's packets can be told from his by their inner source: his
- * stay on the tunnel then. Where the remote is the game server IP, what is sent to it is the group's.
+ * Whether the game server IP is the source of the group's packets already, as in model C. Then a row of the remote can
+ * leave all others to the tunnel, also those of tunnels that nobody here can see: of a virtual machine, say.
+ */
+static bool is_of_own_source(const struct claim *group, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!ip4_equal(group[i].inner_source, group[i].game_server_ip))
+			return false;
+	return !ip4_equal(group[0].remote, group[0].game_server_ip);
+}
+
+/*
+ * Whether a row of the remote is enough: every packet to it gets the same treatment, or it is of its own source. Not
+ * where somebody else has a tunnel to it, or may have one, and the group's packets can be told from his by their
+ * inner source: his stay on the tunnel then. Where the remote is the game server IP, what is sent to it is the group's.
  */
 static bool remote_decides(const struct claim *group, size_t n, const struct tunnels *tunnels,
 	const struct others *others, const struct present *present)
@@ -376,7 +389,7 @@ static bool remote_decides(const struct claim *group, size_t n, const struct tun
 
 	if (!group_agrees(group, n, tunnels) || (!present->complete && row && !held))
 		return false;
-	if (ip4_equal(ip, remote) || !have_inner_sources(group, n))
+	if (ip4_equal(ip, remote) || is_of_own_source(group, n) || !have_inner_sources(group, n))
 		return true;
 	return !others_have(others, remote) && (present->complete || held);
 }
@@ -459,13 +472,23 @@ static int add_shared_rows(
 	return 0;
 }
 
+static int add_remote_row(
+	struct rows *rows, const struct claim *group, size_t n, const struct tunnels *tunnels)
+{
+	int r = add_row(rows, ROW_REMOTES, &group[0], tunnels);
+
+	if (r == 0 && is_of_own_source(group, n))
+		rows->list[rows->n - 1].entry.flags |= MAPS_FLAG_OWN_SOURCE;
+	return r;
+}
+
 static int add_group(struct rows *rows, struct claim *group, size_t n,
 	const struct tunnels *tunnels, const struct others *others, const struct present *present)
 {
 	if (needs_no_row(group, n, present))
 		return 0;
 	if (remote_decides(group, n, tunnels, others, present))
-		return add_row(rows, ROW_REMOTES, &group[0], tunnels);
+		return add_remote_row(rows, group, n, tunnels);
 	refuse_ambiguous(group, n, tunnels);
 	return add_shared_rows(rows, group, n, tunnels);
 }

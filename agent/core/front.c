@@ -13,6 +13,13 @@ static struct ip4 remote_of(uint64_t word)
 	return (struct ip4){ (__be32)(word >> 32) };
 }
 
+static uint64_t counter_of(const struct row *row)
+{
+	bool own = row->entry.flags & MAPS_FLAG_OWN_SOURCE;
+
+	return word(row->remote, row->entry.slot | (own ? MAPS_FRONT_OWN_SOURCE : 0));
+}
+
 /* In one piece, for a reader on another CPU. */
 static void store(__u64 *to, uint64_t value)
 {
@@ -31,7 +38,7 @@ uint32_t front_bits(uint32_t max_rows)
 bool front_takes(const struct row *row)
 {
 	return row->map == ROW_REMOTES && row->entry.mode == MAPS_MODE_DIRECT &&
-	       row->entry.flags == 0;
+	       (row->entry.flags & ~MAPS_FLAG_OWN_SOURCE) == 0;
 }
 
 /* The way of a remote; with remote 0.0.0.0, a free one. NULL: there is none. */
@@ -74,7 +81,7 @@ void front_put(const struct front *front, const struct row *row)
 		way = find(front, (struct ip4){ 0 }, row->remote);
 	if (!way)
 		return;
-	store(&way->counter, word(row->remote, row->entry.slot));
+	store(&way->counter, counter_of(row));
 	store(&way->address, word(row->remote, row->entry.game_server_ip));
 }
 
@@ -97,7 +104,7 @@ static void sync_way(struct maps_front_way *way, const struct rows *rows)
 		row = bsearch(&key, rows->list, rows->n, sizeof(*rows->list), compare_remote);
 	if (!row || !front_takes(row) ||
 		way->address != word(row->remote, row->entry.game_server_ip) ||
-		way->counter != word(row->remote, row->entry.slot))
+		way->counter != counter_of(row))
 		clear(way);
 }
 

@@ -19,7 +19,7 @@ struct front {
 /* How large a table for `max_rows` rows is: half full with all of them in it. */
 uint32_t front_bits(uint32_t max_rows);
 
-/* Whether a row has its place here: it decides by its remote alone, without a look at the packet. */
+/* Whether a row has its place here: it decides by the remote, and by the inner source at most. */
 bool front_takes(const struct row *row);
 
 /* Takes a remote out. Do it before its row in the map changes or goes. */

@@ -32,8 +32,8 @@ static const struct {
 	[REASON_TOO_MANY_ADDRESSES] = { "too-many-addresses",
 		"its namespace has more addresses than limits.addresses_per_namespace allows" },
 	[REASON_ADDRESSES_UNKNOWN] = { "addresses-unknown",
-		"another namespace holds its public address on an interface that is no tunnel, or "
-		"the host has too many to tell whether it is the host's own" },
+		"an interface that is no tunnel, here or in another namespace, holds a public address "
+		"that may be the server's or the host's, or the host has too many to tell" },
 	[REASON_NOT_ALLOWED] = { "not-allowed",
 		"allowed_game_server_ips does not have its game server IP" },
 	[REASON_ADDRESS_CLAIMED] = { "address-claimed",
@@ -126,8 +126,8 @@ struct held_set {
 
 enum holder {
 	HOLDER_NONE,
-	HOLDER_HOST,  /* the agent's namespace, or the one in question */
-	HOLDER_OTHER, /* a third one */
+	HOLDER_HOST, /* the agent's namespace; or the tunnel's own, and it is what the tunnel sends from */
+	HOLDER_OTHER, /* the tunnel's own otherwise, or a third one */
 };
 
 static int compare_held(const void *pa, const void *pb)
@@ -158,11 +158,12 @@ static bool held_by(const struct held_set *set, struct ip4 address, uint64_t seq
 }
 
 static enum holder find_holder(
-	const struct held_set *set, struct ip4 address, const struct netns *netns)
+	const struct held_set *set, struct ip4 address, const struct tunnel *tunnel)
 {
 	const struct held key = { .address = address };
 
-	if (held_by(set, address, set->own_seq) || held_by(set, address, netns->seq))
+	if (held_by(set, address, set->own_seq) || (held_by(set, address, tunnel->netns->seq) &&
+							   ip4_equal(address, tunnel->link->local)))
 		return HOLDER_HOST;
 	if (set->n > 0 && bsearch(&key, set->list, set->n, sizeof(key), compare_held_address))
 		return HOLDER_OTHER;
@@ -189,10 +190,11 @@ static int add_held(struct held_set *set, const struct netns *netns)
 }
 
 /*
- * The public addresses that some interface which is no tunnel holds. In the agent's namespace, or in the
- * tunnel's own, those are the host's (model B), whatever tunnel device repeats them. A third namespace has
- * them for a reason, or to have the packets of another's server leave with the address of its POP: nobody
- * can tell. An untrusted one is not even asked. Limits do not count here: an address less would
+ * The public addresses that some interface which is no tunnel holds. In the agent's namespace those are the
+ * host's (model B), whatever tunnel device repeats them, and in the tunnel's own the one that its packets leave
+ * from. Another one there may be what the server is bound to (lo, mostly: model C) as well as a second of the host's,
+ * and a third namespace has them for a reason, or to have the packets of another's server leave with the address of
+ * its POP: nobody can tell. An untrusted one is not even asked. Limits do not count here: an address less would
  * turn model B into model C.
  */
 static int collect_held(
@@ -301,7 +303,7 @@ static int add_tunnel_addresses(const struct court *court, struct tunnel *tunnel
 
 		if (!ip4_is_public(address))
 			continue;
-		if (but_host && find_holder(&court->held, address, tunnel->netns) == HOLDER_HOST)
+		if (but_host && find_holder(&court->held, address, tunnel) == HOLDER_HOST)
 			continue;
 		r = add_game_server_ip(court, tunnel, address);
 		if (r < 0)
@@ -318,11 +320,32 @@ static bool has_doubtful_address(const struct court *court, const struct tunnel 
 
 	for (size_t i = 0; i < n; i++) {
 		struct ip4 address = addresses[i].address;
-		enum holder holder = find_holder(&court->held, address, tunnel->netns);
+		enum holder holder = find_holder(&court->held, address, tunnel);
 
 		if (ip4_is_public(address) &&
 			(holder == HOLDER_OTHER ||
 				(holder == HOLDER_NONE && court->held.incomplete)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a server that the tunnel's device has no public address for may be bound to one of another interface. The
+ * agent's namespace has the host's there.
+ */
+static bool has_address_elsewhere(const struct court *court, const struct tunnel *tunnel)
+{
+	const struct netns_view *view = &tunnel->netns->view;
+
+	if (tunnel->netns->seq == court->held.own_seq)
+		return false;
+	for (size_t i = 0; i < view->n_addresses; i++) {
+		const struct netns_address *address = &view->addresses[i];
+
+		if (ip4_is_public(address->address) &&
+			!ip4_equal(address->address, tunnel->link->local) &&
+			!is_tunnel_ifindex(view, address->ifindex))
 			return true;
 	}
 	return false;
@@ -346,6 +369,10 @@ static int choose_auto(const struct court *court, struct tunnel *tunnel)
 	/* A private remote is a POP inside somebody's network, nothing a client ever saw. */
 	if (!ip4_is_public(tunnel->link->remote))
 		return 0;
+	if (has_address_elsewhere(court, tunnel)) {
+		tunnel->reason = REASON_ADDRESSES_UNKNOWN;
+		return 0;
+	}
 	tunnel->address_source = SOURCE_AUTO_REMOTE;
 	return add_game_server_ip(court, tunnel, tunnel->link->remote);
 }
@@ -451,6 +478,7 @@ static int add_tunnel(const struct court *court, struct tunnels *tunnels, const 
 		reason = reason_to_skip(link) ?: REASON_UNTRUSTED;
 	if (reason != REASON_NONE && tunnels->n_idle >= TUNNELS_IDLE_MAX) {
 		tunnels->n_unlisted++;
+		tunnels->unlisted_send |= reason_to_skip(link) == REASON_NONE;
 		return 0;
 	}
 	tunnel = ARRAY_APPEND(tunnels->list, tunnels->n);

@@ -77,6 +77,7 @@ struct tunnels {
 	size_t n;
 	size_t n_idle;     /* of these, tunnels of namespaces that contribute nothing */
 	size_t n_unlisted; /* further such tunnels */
+	bool unlisted_send; /* some of them send IPIP, nobody knows to whom */
 };
 
 /*

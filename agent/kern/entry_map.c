@@ -270,21 +270,54 @@ static int zero_slot(const struct entry_maps *maps, uint32_t slot)
 	return entry_maps_set_count(maps, slot, &none);
 }
 
-/* The ports are there before the row that needs them, and go after it. */
-static int upsert(const struct entry_maps *maps, const struct row *row)
+static int put_row(const struct entry_maps *maps, const struct row *row, enum maps_mode mode)
 {
 	int fd = row->map == ROW_REMOTES ? maps->remotes : maps->sources;
-	bool has_ports = row->entry.flags & MAPS_FLAG_SERVER_PORTS;
 	union row_key key = key_of(row);
+	struct maps_entry entry = row->entry;
 
-	if (has_ports && bpf_map_update_elem(maps->server_ports, &row->entry.slot,
-				 &row->server_ports, BPF_ANY) < 0)
-		return -errno;
-	if (bpf_map_update_elem(fd, &key, &row->entry, BPF_ANY) < 0)
-		return -errno;
-	if (!has_ports)
+	entry.mode = (uint8_t)mode;
+	entry.key = row->map == ROW_REMOTES ? key.remote.remote : key.source.inner_source;
+	return bpf_map_update_elem(fd, &key, &entry, BPF_ANY) < 0 ? -errno : 0;
+}
+
+static int put_ports(const struct entry_maps *maps, const struct row *row)
+{
+	return bpf_map_update_elem(
+		       maps->server_ports, &row->entry.slot, &row->server_ports, BPF_ANY) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* Whether the ports of this row would count for another game server IP, if they were written before it. */
+static bool are_anothers(const struct entry_maps *maps, const struct row *row)
+{
+	int fd = row->map == ROW_REMOTES ? maps->remotes : maps->sources;
+	union row_key key = key_of(row);
+	struct maps_entry old;
+
+	return bpf_map_lookup_elem(fd, &key, &old) == 0 && old.flags & MAPS_FLAG_SERVER_PORTS &&
+	       old.game_server_ip != row->entry.game_server_ip;
+}
+
+/*
+ * The ports are there before the row that needs them, and go after it. Whatever fails, and wherever it is killed, what
+ * counts of both belongs together.
+ */
+static int upsert(const struct entry_maps *maps, const struct row *row)
+{
+	bool has_ports = row->entry.flags & MAPS_FLAG_SERVER_PORTS;
+	int r = 0;
+
+	if (has_ports && are_anothers(maps, row))
+		r = put_row(maps, row, MAPS_MODE_TUNNEL);
+	if (r == 0 && has_ports)
+		r = put_ports(maps, row);
+	if (r == 0)
+		r = put_row(maps, row, (enum maps_mode)row->entry.mode);
+	if (r == 0 && !has_ports)
 		(void)bpf_map_delete_elem(maps->server_ports, &row->entry.slot);
-	return 0;
+	return r;
 }
 
 static int remove_row(const struct entry_maps *maps, const struct row *row)

@@ -31,6 +31,8 @@ class Entry:
     ports: tuple = None  # of (first, last); None: all
     exempt: frozenset = frozenset()  # letters
     exempt_clients: bool = False
+    own_source: bool = False
+    key: str = None  # what the row says that its key is; None: what it is
 
 
 @dataclasses.dataclass
@@ -204,6 +206,11 @@ def check_policy(packet, header, entry, config, gso_segs):
             raise Keep(entry.slot, "KEPT_EXEMPT_CLIENT")
 
 
+def is_anothers(entry, address):
+    """Whether it says that it is the row of another than it was found by."""
+    return entry.key not in (None, "0.0.0.0", address)
+
+
 def judge_known(frame, outer, entry, config, gso_segs):
     """A packet to a known remote: (frame, entry), or Keep."""
     if outer.length > 20:
@@ -220,9 +227,11 @@ def judge_known(frame, outer, entry, config, gso_segs):
         raise Keep(entry.slot, "KEPT_INNER_VERSION")
     if entry.shared:
         found = config.sources.get((outer.destination, header.source))
-        if not found:
+        if not found or is_anothers(found, header.source):
             raise Keep(entry.slot, "KEPT_NO_SOURCE")
         entry = found
+    if entry.own_source and header.source != entry.game_server_ip:
+        raise Keep(entry.slot, "KEPT_NO_SOURCE")
     if header.total != len(packet):
         raise Keep(entry.slot, "KEPT_INNER_LENGTH")
     check_inner(packet, header, entry.slot)
@@ -245,7 +254,7 @@ def judge(frame, config, gso_segs=0):
     if outer.version != 4 or outer.length < 20 or outer.protocol != IPIP:
         return Judgement(frame, {})
     entry = config.remotes.get(outer.destination)
-    if not entry:
+    if not entry or is_anothers(entry, outer.destination):
         return Judgement(frame, {(datapath.SLOT_NONE, "KEPT_NO_ENTRY"): 1})
     try:
         out, entry, header = judge_known(frame, outer, entry, config, gso_segs)

@@ -23,6 +23,10 @@ REMOTE_A, PRIVATE = "192.0.2.10", "10.0.0.2"
 SHADOWED, DRAINED = "192.0.2.11", "192.0.2.12"
 # Model C: the POP is the remote, the server has the public address.
 POP_C, PUBLIC_C = "192.0.2.90", "192.0.2.20"
+# An address that a rule says, whatever the server has.
+POP_RULE, RULED = "192.0.2.92", "192.0.2.27"
+# Rows that name another's key: their memory was another's in this moment.
+MOVED, SHARED_MOVED = "192.0.2.16", "192.0.2.28"
 # Shared: one POP, several servers; the third has a private address all the same.
 POP_SHARED, SHARED_1, SHARED_2, SHARED_PRIVATE, SHARED_3 = (
     "192.0.2.91", "192.0.2.21", "192.0.2.22", "10.0.0.3", "192.0.2.23")
@@ -36,7 +40,9 @@ CONFIG = Config(
         REMOTE_A: Entry(REMOTE_A, slot=1),
         SHADOWED: Entry(SHADOWED, slot=2, mode=datapath.MODE_SHADOW),
         DRAINED: Entry(DRAINED, slot=3, mode=datapath.MODE_TUNNEL),
-        POP_C: Entry(PUBLIC_C, slot=4),
+        POP_C: Entry(PUBLIC_C, slot=4, own_source=True),
+        POP_RULE: Entry(RULED, slot=15, key="0.0.0.0"),
+        MOVED: Entry(MOVED, slot=16, exempt_clients=True, key=REMOTE_A),  # has no place in front
         POP_SHARED: Entry("0.0.0.0", slot=5, shared=True),
         PORTED: Entry(PORTED, slot=11, ports=((80, 80), (27010, 27020), (65535, 65535))),
         CACHED: Entry(CACHED, slot=12, exempt=frozenset((0x49, 0x44))),
@@ -44,7 +50,8 @@ CONFIG = Config(
     },
     sources={
         (POP_SHARED, SHARED_1): Entry(SHARED_1, slot=6),
-        (POP_SHARED, SHARED_2): Entry(SHARED_2, slot=7),
+        (POP_SHARED, SHARED_2): Entry(SHARED_2, slot=7, key="0.0.0.0"),
+        (POP_SHARED, SHARED_MOVED): Entry(SHARED_MOVED, slot=17, key=SHARED_1),
         (POP_SHARED, SHARED_PRIVATE): Entry(SHARED_3, slot=8),
         (POP_SHARED, SHARED_SHADOWED): Entry(SHARED_SHADOWED, slot=9, mode=datapath.MODE_SHADOW),
         (POP_SHARED, SHARED_DRAINED): Entry(SHARED_DRAINED, slot=10, mode=datapath.MODE_TUNNEL),

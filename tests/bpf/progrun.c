@@ -270,6 +270,7 @@ static int do_remote(struct runner *runner, char **argv)
 		.entry.game_server_ip = inet_addr(argv[1]),
 		.entry.mode = atoi(argv[3]),
 		.entry.flags = atoi(argv[4]),
+		.entry.key = argv[5] ? inet_addr(argv[5]) : 0,
 	};
 	int r = use_slot(runner, argv[2], &row.entry.slot);
 
@@ -291,6 +292,7 @@ static int do_source(struct runner *runner, char **argv)
 		.game_server_ip = inet_addr(argv[2]),
 		.mode = atoi(argv[4]),
 		.flags = atoi(argv[5]),
+		.key = argv[6] ? inet_addr(argv[6]) : 0,
 	};
 	int r = use_slot(runner, argv[3], &entry.slot);
 
@@ -511,9 +513,9 @@ static bool dispatch(struct runner *runner, int argc, char **argv)
 
 	if (!strcmp(verb, "run") && argc == 6)
 		do_run(runner, argv + 1);
-	else if (!strcmp(verb, "remote") && argc == 6)
+	else if (!strcmp(verb, "remote") && (argc == 6 || argc == 7))
 		report_result(do_remote(runner, argv + 1));
-	else if (!strcmp(verb, "source") && argc == 7)
+	else if (!strcmp(verb, "source") && (argc == 7 || argc == 8))
 		report_result(do_source(runner, argv + 1));
 	else if (!strcmp(verb, "ports") && argc == 3)
 		report_result(do_ports(runner, argv + 1));

@@ -150,6 +150,11 @@ def test_public_address_on_the_server_changes_only_the_mac(configured, name):
     check(configured, tunnelled(packet, POP_C), direct(packet), {(4, "direct"): (1, total(packet))})
 
 
+def test_an_address_that_a_rule_says_is_for_any_inner_source(configured):
+    for source in (PRIVATE, "10.9.8.7", RULED):
+        check(configured, tunnelled(udp()(source), POP_RULE), direct(udp()(RULED)), {(15, "direct"): (1, 79)})
+
+
 @pytest.mark.parametrize("source,game_server_ip,slot", [
     (SHARED_1, SHARED_1, 6), (SHARED_2, SHARED_2, 7), (SHARED_PRIVATE, SHARED_3, 8)])
 def test_shared_remote_is_told_apart_by_inner_source(configured, source, game_server_ip, slot):
@@ -188,9 +193,12 @@ def inner(**fields):
 KEPT = {
     "KEPT_NO_ENTRY": {"unknown remote": (0, tunnelled(udp()(PRIVATE), STRANGER_REMOTE)),
                       "unknown remote, broken in every way":
-                          (0, tunnelled(b"", STRANGER_REMOTE, len=9999, frag=3))},
+                          (0, tunnelled(b"", STRANGER_REMOTE, len=9999, frag=3)),
+                      "the row of another remote": (0, tunnelled(udp()(PRIVATE), MOVED))},
     "KEPT_NO_SOURCE": {"shared remote, unknown inner source":
-                           (5, tunnelled(udp()("192.0.2.29"), POP_SHARED))},
+                           (5, tunnelled(udp()("192.0.2.29"), POP_SHARED)),
+                       "not the game server IP": (4, tunnelled(udp()(PRIVATE), POP_C)),
+                       "the row of another inner source": (5, tunnelled(udp()(SHARED_MOVED), POP_SHARED))},
     "KEPT_SHADOW": {"mode shadow": (2, tunnelled(udp()(PRIVATE), SHADOWED)),
                     "mode shadow below a shared remote":
                         (9, tunnelled(udp()(SHARED_SHADOWED), POP_SHARED))},

@@ -218,6 +218,9 @@ static uint32_t look_up(const struct rows *maps, struct ip4 remote, struct ip4 s
 
 	if (row && (row->entry.flags & MAPS_FLAG_SHARED))
 		row = find(maps, ROW_SOURCES, remote, source);
+	if (row && (row->entry.flags & MAPS_FLAG_OWN_SOURCE) &&
+		row->entry.game_server_ip != source.be)
+		return 0;
 	return row ? row->entry.game_server_ip : 0;
 }
 

@@ -38,10 +38,10 @@ static const struct world_case cases[] = {
 			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
-		.name = "model B: another interface of the same namespace has it",
+		.name = "model B: another interface of the same namespace has it, and the tunnel sends from it",
 		.world = "host\n"
 			 "netns game1 198.51.100.10\n"
-			 " tun0 203.0.113.1 198.51.100.10\n",
+			 " tun0 203.0.113.1 198.51.100.10 local=198.51.100.10\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
 			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
@@ -65,7 +65,7 @@ static const struct world_case cases[] = {
 			   "game2/tun0 mapped remote rule 0\n"
 			   "game3/tun0 mapped tunnel-address rule 1\n"
 			   "game4/tun0 skipped addresses-unknown\n"
-			   "remote 192.0.2.3 -> 198.51.100.11 direct\n"
+			   "remote 192.0.2.3 -> 198.51.100.11 direct own\n"
 			   "remote 203.0.113.2 -> 203.0.113.2 direct\n",
 	},
 	{
@@ -74,7 +74,7 @@ static const struct world_case cases[] = {
 			 "netns game1\n"
 			 " tun0 192.0.2.1 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "model C: servers that share a POP are told apart by inner source",
@@ -94,7 +94,7 @@ static const struct world_case cases[] = {
 		.world = "netns game1\n"
 			 " tun0 192.0.2.1 10.0.0.2 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "model C: one namespace behind two POPs",
@@ -103,8 +103,8 @@ static const struct world_case cases[] = {
 			 " tun1 192.0.2.2 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
 			   "game1/tun1 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n"
-			   "remote 192.0.2.2 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n"
+			   "remote 192.0.2.2 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "several public addresses on one device: each answers for itself",
@@ -163,7 +163,7 @@ static const struct world_case cases[] = {
 		.world = "netns game1\n"
 			 " tun0 10.1.1.1 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 10.1.1.1 -> 203.0.113.1 direct\n",
+			   "remote 10.1.1.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "policy remote",
@@ -183,7 +183,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.2 10.0.0.2\n",
 		.outcome = "game1/tun0 mapped tunnel-address\n"
 			   "game2/tun0 skipped no-public-address\n"
-			   "remote 192.0.2.1 -> 198.51.100.10 direct\n",
+			   "remote 192.0.2.1 -> 198.51.100.10 direct own\n",
 	},
 	{
 		.name = "an explicit address for the tunnels that a rule matches",
@@ -228,9 +228,9 @@ static const struct world_case cases[] = {
 		.outcome = "old/tun0 mapped auto:tunnel-address\n"
 			   "new/tun0 conflict address-claimed by old/tun0\n"
 			   "other/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n"
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n"
 			   "remote 192.0.2.2 shared\n"
-			   "remote 192.0.2.3 -> 203.0.113.3 direct\n",
+			   "remote 192.0.2.3 -> 203.0.113.3 direct own\n",
 	},
 	{
 		.name = "same remote, same private address: nobody can tell whose packet it is",
@@ -323,7 +323,7 @@ static const struct world_case cases[] = {
 		.world = "netns game1\n"
 			 " tun0 192.0.2.1 203.0.113.1 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "model A: the same private address twice is one inner source",
@@ -333,11 +333,26 @@ static const struct world_case cases[] = {
 			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
-		.name = "an address on another interface of the same namespace, lo say, is the host's",
+		.name = "an address on another interface of the same namespace, lo say, is a doubt",
 		.world = "netns game1 203.0.113.1\n"
-			 " tun0 192.0.2.1 203.0.113.1\n",
-		.outcome = "game1/tun0 mapped auto:remote\n"
-			   "remote 192.0.2.1 -> 192.0.2.1 direct\n",
+			 " tun0 192.0.2.1 203.0.113.1 local=10.9.0.2\n",
+		.outcome = "game1/tun0 skipped addresses-unknown\n",
+	},
+	{
+		.name = "... also where the device has none; but not in the host's namespace, nor below the tunnel",
+		.world = "host 198.51.100.10\n"
+			 " tun0 203.0.113.5 -\n"
+			 "netns game1 203.0.113.1\n"
+			 " tun0 192.0.2.1 10.0.0.2\n"
+			 " tun1 10.1.1.1 10.0.0.3\n"
+			 "netns game2 198.51.100.20\n"
+			 " tun0 203.0.113.2 10.0.0.2 local=198.51.100.20\n",
+		.outcome = "host/tun0 mapped auto:remote\n"
+			   "game1/tun0 skipped addresses-unknown\n"
+			   "game1/tun1 skipped no-public-address\n"
+			   "game2/tun0 mapped auto:remote\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct\n"
+			   "remote 203.0.113.5 -> 203.0.113.5 direct\n",
 	},
 	{
 		.name = "... which policy tunnel-address overrides",
@@ -346,7 +361,7 @@ static const struct world_case cases[] = {
 		.world = "netns game1 203.0.113.1\n"
 			 " tun0 192.0.2.1 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped tunnel-address rule 0\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "one public address on two tunnels of a namespace, both of one POP's pair",
@@ -356,7 +371,7 @@ static const struct world_case cases[] = {
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
 			   "game1/tun1 mapped auto:tunnel-address\n"
 			   "remote 192.0.2.1 shared\n"
-			   "remote 192.0.2.2 -> 203.0.113.1 direct\n"
+			   "remote 192.0.2.2 -> 203.0.113.1 direct own\n"
 			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n"
 			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 direct\n",
 	},
@@ -394,7 +409,7 @@ static const struct world_case cases[] = {
 			 "netns game1\n"
 			 " tun0 192.0.2.1 198.51.100.10 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "a remote that is the host's own address, as of a POP on this host",
@@ -422,7 +437,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.1 203.0.113.2\n",
 		.outcome = "a/tun0 mapped auto:remote\n"
 			   "c/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.2 direct\n"
+			   "remote 192.0.2.1 -> 203.0.113.2 direct own\n"
 			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
@@ -541,11 +556,9 @@ static const struct world_case cases[] = {
 			   "game2/tun0 mapped auto:tunnel-address\n"
 			   "game3/tun0 mapped auto:remote\n"
 			   "evil2/tun0 skipped untrusted\n"
-			   "remote 192.0.2.1 shared\n"
-			   "remote 192.0.2.2 shared\n"
-			   "remote 203.0.113.3 -> 203.0.113.3 direct\n"
-			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n"
-			   "source 192.0.2.2 203.0.113.2 -> 203.0.113.2 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n"
+			   "remote 192.0.2.2 -> 203.0.113.2 direct own\n"
+			   "remote 203.0.113.3 -> 203.0.113.3 direct\n",
 	},
 	{
 		.name = "trust: a tunnel that cannot be told by its inner source keeps its row all the same",
@@ -557,6 +570,18 @@ static const struct world_case cases[] = {
 		.outcome = "game1/tun0 mapped explicit\n"
 			   "evil/tun0 skipped untrusted\n"
 			   "remote 192.0.2.1 -> 203.0.113.9 direct\n",
+	},
+	{
+		.name = "trust: a private inner source tells its packets from a guest's",
+		.config = "{\"game_server_ip\": \"203.0.113.9\"}",
+		.world = "netns game1\n"
+			 " tun0 192.0.2.1 10.0.0.2\n"
+			 "guest evil\n"
+			 " tun0 192.0.2.1 203.0.113.1\n",
+		.outcome = "game1/tun0 mapped explicit\n"
+			   "evil/tun0 skipped untrusted\n"
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 10.0.0.2 -> 203.0.113.9 direct\n",
 	},
 	{
 		.name = "trust: what sends no IPIP, or none to that POP, makes no difference",
@@ -572,7 +597,7 @@ static const struct world_case cases[] = {
 			   "evil/tun1 skipped encapsulation\n"
 			   "evil/tun2 skipped no-remote\n"
 			   "evil/tunl0 skipped fallback-device\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "limits: likewise for one beyond them",
@@ -583,8 +608,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.1 203.0.113.2 203.0.113.3 203.0.113.4\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
 			   "many/tun0 skipped too-many-addresses\n"
-			   "remote 192.0.2.1 shared\n"
-			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "trust: an address on some interface there is not the host's",
@@ -592,7 +616,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.1 203.0.113.1\n"
 			 "guest evil 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "trust: a rule admits a namespace, for one remote; the younger claim is refused",
@@ -602,8 +626,8 @@ static const struct world_case cases[] = {
 		.world = "netns game1\n"
 			 " tun0 203.0.113.1 10.0.0.2\n"
 			 "guest pod 198.51.100.1\n"
-			 " tun0 203.0.113.2 10.0.0.2\n"
-			 " tun1 203.0.113.1 10.0.0.9\n"
+			 " tun0 203.0.113.2 10.0.0.2 local=198.51.100.1\n"
+			 " tun1 203.0.113.1 10.0.0.9 local=198.51.100.1\n"
 			 " tun2 192.0.2.2 10.0.0.2\n"
 			 "guest other\n"
 			 " tun0 203.0.113.3 10.0.0.2\n",
@@ -629,8 +653,7 @@ static const struct world_case cases[] = {
 		.outcome = "rented-1/tun0 skipped untrusted rule 1\n"
 			   "rented-1/tun1 skipped untrusted rule 0\n"
 			   "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 shared\n"
-			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "trust: by label, where nobody gave it a name",
@@ -698,7 +721,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.2 203.0.113.1\n",
 		.outcome = "game1/tun0 skipped not-allowed rule 0\n"
 			   "game2/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.2 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.2 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "limits: a namespace with too many tunnels or addresses contributes nothing",
@@ -761,7 +784,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.1 203.0.113.1\n",
 		.outcome = "crowded/tun0 skipped too-many-addresses\n"
 			   "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "limits: addresses that nobody kept may be the host's: auto cannot tell",
@@ -792,7 +815,7 @@ static const struct world_case cases[] = {
 			 "netns game1\n"
 			 " tun0 192.0.2.1 203.0.113.1\n",
 		.outcome = "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "an empty host",
@@ -827,7 +850,7 @@ static const struct present_case {
 			 " tun0 192.0.2.1 203.0.113.1\n",
 		.outcome = "new/tun0 conflict address-claimed by old/tun0\n"
 			   "old/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n"
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n"
 			   "remote 192.0.2.2 shared\n",
 	},
 	{
@@ -858,7 +881,7 @@ static const struct present_case {
 		.outcome = "a/tun0 conflict address-claimed by b/tun0\n"
 			   "b/tun0 mapped auto:tunnel-address\n"
 			   "remote 192.0.2.1 shared\n"
-			   "remote 192.0.2.2 -> 203.0.113.2 direct\n"
+			   "remote 192.0.2.2 -> 203.0.113.2 direct own\n"
 			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
@@ -868,7 +891,7 @@ static const struct present_case {
 		.world = "netns b\n"
 			 " tun0 192.0.2.2 203.0.113.1\n",
 		.outcome = "b/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.2 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.2 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "but not while somebody who is not known yet may be its holder",
@@ -882,8 +905,7 @@ static const struct present_case {
 		.outcome = "b/tun0 conflict address-claimed\n"
 			   "c/tun0 mapped auto:tunnel-address\n"
 			   "remote 192.0.2.2 shared\n"
-			   "remote 192.0.2.3 shared\n"
-			   "source 192.0.2.3 203.0.113.3 -> 203.0.113.3 direct\n",
+			   "remote 192.0.2.3 -> 203.0.113.3 direct own\n",
 	},
 	{
 		.name = "likewise for a row below a shared remote",
@@ -907,7 +929,9 @@ static const struct present_case {
 		.before = "netns a\n"
 			  " tun0 192.0.2.1 203.0.113.1\n",
 		.config = "{\"rules\": [{\"match\": {\"netns\": \"d\"},"
-			  " \"set\": {\"game_server_ip\": \"203.0.113.4\"}}]}",
+			  " \"set\": {\"game_server_ip\": \"203.0.113.4\"}},"
+			  "{\"match\": {\"netns\": \"e\"},"
+			  " \"set\": {\"game_server_ip\": \"203.0.113.5\"}}]}",
 		.world = "netns a\n"
 			 " tun0 192.0.2.1 203.0.113.1\n"
 			 "netns b\n"
@@ -915,17 +939,21 @@ static const struct present_case {
 			 "netns c\n"
 			 " tun0 203.0.113.3 10.0.0.2\n"
 			 "netns d\n"
-			 " tun0 192.0.2.4 -\n",
+			 " tun0 192.0.2.4 -\n"
+			 "netns e\n"
+			 " tun0 192.0.2.5 10.0.0.5\n",
 		.incomplete = true,
 		.outcome = "a/tun0 mapped auto:tunnel-address\n"
 			   "b/tun0 mapped auto:tunnel-address\n"
 			   "c/tun0 mapped auto:remote\n"
 			   "d/tun0 mapped explicit rule 0\n"
-			   "remote 192.0.2.1 -> 203.0.113.1 direct\n"
-			   "remote 192.0.2.2 shared\n"
+			   "e/tun0 mapped explicit rule 1\n"
+			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n"
+			   "remote 192.0.2.2 -> 203.0.113.2 direct own\n"
 			   "remote 192.0.2.4 -> 203.0.113.4 direct\n"
+			   "remote 192.0.2.5 shared\n"
 			   "remote 203.0.113.3 -> 203.0.113.3 direct\n"
-			   "source 192.0.2.2 203.0.113.2 -> 203.0.113.2 direct\n",
+			   "source 192.0.2.5 10.0.0.5 -> 203.0.113.5 direct\n",
 	},
 	{
 		.name = "not all known: whose address changes is told by it from who may have the former one",
@@ -969,7 +997,7 @@ static const struct present_case {
 			 " tun0 192.0.2.2 203.0.113.1\n",
 		.outcome = "evil/tun0 skipped untrusted\n"
 			   "game1/tun0 mapped auto:tunnel-address\n"
-			   "remote 192.0.2.2 -> 203.0.113.1 direct\n",
+			   "remote 192.0.2.2 -> 203.0.113.1 direct own\n",
 	},
 	{
 		.name = "nor what may not be claimed",
@@ -1031,21 +1059,33 @@ static void idle_tunnels_are_listed_up_to_a_bound(void **state)
 	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
 	_cleanup_(config_done) struct config config = { 0 };
+	_cleanup_(rows_done) struct rows rows = { 0 }, none = { 0 };
+	const struct present present = { &none, true };
 	struct ipip_link *links = calloc(TUNNELS, sizeof(*links));
 
 	(void)state;
 	assert_non_null(links);
 	for (uint32_t i = 0; i < TUNNELS; i++)
 		links[i] = (struct ipip_link){ .ifindex = i, .remote = ip4_of("203.0.113.1") };
-	world_parse("guest evil\nnetns game1\n tun0 203.0.113.1 10.0.0.2\n", &snapshot);
+	links[TUNNELS - 1].remote = ip4_of("192.0.2.1");
+	world_parse(
+		"guest evil\nnetns game1\n tun0 203.0.113.1 10.0.0.2\n tun1 192.0.2.1 10.0.0.3\n",
+		&snapshot);
 	snapshot.netns[0].view.links = links;
 	snapshot.netns[0].view.n_links = TUNNELS;
-	config_init(&config);
+	world_config("{\"rules\": [{\"match\": {\"remote\": \"192.0.2.1\"},"
+		     " \"set\": {\"game_server_ip\": \"203.0.113.9\"}}]}",
+		&config);
 	assert_int_equal(tunnels_make(&snapshot, &config, NULL, &tunnels), 0);
-	assert_int_equal(tunnels.n, TUNNELS_IDLE_MAX + 1);
+	assert_int_equal(tunnels.n, TUNNELS_IDLE_MAX + 2);
 	assert_int_equal(tunnels.n_unlisted, 10);
 	assert_int_equal(tunnels.list[0].reason, REASON_UNTRUSTED);
 	assert_int_equal(tunnels.list[TUNNELS_IDLE_MAX].state, TUNNEL_MAPPED);
+	/* One that is not listed has a remote in common with the second, and is told apart from it all the same. */
+	assert_int_equal(desired_make(&tunnels, &present, &rows), 0);
+	assert_int_equal(rows.n, 3);
+	assert_true(rows.list[0].entry.flags & MAPS_FLAG_SHARED);
+	assert_int_equal(rows.list[2].map, ROW_SOURCES);
 }
 
 /*

@@ -64,6 +64,8 @@ static void set_flag(struct ipip_link *link, const char *word)
 		link->proto = 137;
 	else if (strcmp(word, "down") == 0)
 		link->up = false;
+	else if (strncmp(word, "local=", 6) == 0)
+		link->local = ip4_of(word + 6);
 	else
 		fail_msg("unknown word '%s'", word);
 }
@@ -147,7 +149,7 @@ void world_parse(const char *text, struct snapshot *ret)
 	*ret = snapshot;
 }
 
-static void parse_config(const char *text, struct config *ret)
+void world_config(const char *text, struct config *ret)
 {
 	char line[CONFIG_ERROR_MAX];
 	struct config_error error;
@@ -200,8 +202,11 @@ static void print_row(const struct row *row, char *buf, size_t size)
 		append(buf, size, " -> %s %s",
 			IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })),
 			maps_mode_name((enum maps_mode)row->entry.mode));
-	if (row->entry.flags & ~MAPS_FLAG_SHARED)
-		append(buf, size, " flags 0x%x", row->entry.flags & ~MAPS_FLAG_SHARED);
+	if (row->entry.flags & MAPS_FLAG_OWN_SOURCE)
+		append(buf, size, " own");
+	if (row->entry.flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE))
+		append(buf, size, " flags 0x%x",
+			row->entry.flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE));
 	append(buf, size, "\n");
 }
 
@@ -211,7 +216,7 @@ static void make_rows(const char *world, const char *config_text, const struct p
 	_cleanup_(config_done) struct config config = { 0 };
 
 	world_parse(world, snapshot);
-	parse_config(config_text, &config);
+	world_config(config_text, &config);
 	assert_int_equal(tunnels_make(snapshot, &config, NULL, tunnels), 0);
 	assert_int_equal(desired_make(tunnels, present, rows), 0);
 }

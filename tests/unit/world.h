@@ -9,7 +9,7 @@
  *   guest evil 10.9.0.3           one that another user namespace owns
  *   netns x unnamed label=y       one without a file name, known by its label; also: truncated, unread
  *    tun0 203.0.113.1 10.0.0.2    in the namespace above: an ipip device, its remote, its addresses
- *    tun1 203.0.113.1 - fou       … no address, FOU; also: external, mpls, down
+ *    tun1 203.0.113.1 - fou       … no address, FOU; also: external, mpls, down, local=ADDRESS
  */
 
 #include "agent/core/config.h"
@@ -19,6 +19,9 @@
 
 /* Fails the test on text it cannot read. */
 void world_parse(const char *text, struct snapshot *ret);
+
+/* Of a text, or where that is NULL of none. Fails the test on one that is refused. */
+void world_config(const char *text, struct config *ret);
 
 /* Tunnels and rows, one a line, as the tests write them; static storage, good until the next call. */
 const char *world_outcome(const char *world, const char *config);

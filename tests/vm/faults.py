@@ -220,9 +220,9 @@ def end_traced(process):
     return False
 
 
-def new_agent():
+def new_agent(*options):
     # Without the unit's filter: a call that strace has fail is none that a filter knows.
-    return agent.Agent(*OPTIONS, log=LOG, command=(agent.AGENT,), environment=ENVIRONMENT)
+    return agent.Agent(*OPTIONS, *options, log=LOG, command=(agent.AGENT,), environment=ENVIRONMENT)
 
 
 # ---- what is kept of it

@@ -11,6 +11,8 @@ import subprocess
 import pytest
 
 import agent
+import faults
+import injection
 import kernel
 import topology
 import traffic
@@ -25,9 +27,9 @@ A2S_INFO = b"\xff\xff\xff\xff\x49"
 def world():
     with topology.World("A") as made:
         write({})
-        with agent.Agent("--config", CONFIG) as running:
-            made.agent = running
-            yield made
+        made.agent = agent.Agent("--config", CONFIG)
+        yield made
+        made.agent.stop()
         agent.detach()
 
 
@@ -138,6 +140,54 @@ def test_exempt_clients_that_cannot_be_written(world):
     subprocess.run([agent.CTL, "attach"], check=False, stdout=subprocess.DEVNULL)
     topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "maps that can be written", 30)
     assert way(world) == "direct"
+
+
+def ported(number):
+    """A server known by another address, at another port."""
+    return {"game_server_ip": f"203.0.113.{number}", "server_ports": [number]}
+
+
+def row_and_ports():
+    (entry,) = agent.live_entries()
+    out = json.loads(topology.run("bpftool", "-j", "map", "lookup", "pinned", f"{agent.PINS}/v1/server_ports", "key",
+                                  *map(str, struct.pack("=I", entry["slot"]))))
+    n, first, last = struct.unpack_from("=IHH", bytes(int(byte, 16) for byte in out["value"]))
+    assert n == 1 and first == last
+    return entry["game_server_ip"], entry["mode"], first
+
+
+def test_killed_between_a_row_and_its_ports(world):
+    """At each of the writes that make it another address's."""
+    world.agent.stop()
+    agent.detach()
+    updates, n = 1, 0
+    while n < updates:
+        write(ported(101))
+        with faults.new_agent("--config", CONFIG) as running:
+            assert row_and_ports() == ("203.0.113.101", "direct", 101)
+            arguments = faults.strace("-s", "64", "-e", "trace=bpf")
+            if n > 0:
+                arguments += ["-e", f"inject=bpf:signal=SIGKILL:when={numbers[n - 1]}"]
+            with faults.Tracer(running.process.pid, arguments):
+                write(ported(102))
+                running.process.send_signal(signal.SIGHUP)
+                if n == 0:
+                    topology.wait_for(lambda: row_and_ports() == ("203.0.113.102", "direct", 102), "the other address")
+                else:
+                    running.process.wait(30)
+            address, mode, port = row_and_ports()
+            assert mode == "tunnel" or (address, port) in (("203.0.113.101", 101), ("203.0.113.102", 102)), numbers
+            if n == 0:
+                calls = [arguments for _, call, arguments in injection.calls_in(faults.trace_text()) if call == "bpf"]
+                numbers = [i for i, arguments in enumerate(calls, 1) if "BPF_MAP_UPDATE_ELEM" in arguments]
+                updates = 1 + len(numbers)
+            else:
+                running.close()
+        n += 1
+    assert updates > 3, "a row that leaves all to the tunnel, ports, the row"
+    agent.detach()
+    write({})
+    world.agent = agent.Agent("--config", CONFIG)
 
 
 def test_a_bad_reload_changes_nothing_and_says_so(world):

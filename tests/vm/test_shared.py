@@ -2,6 +2,8 @@
 """Several game servers behind one remote."""
 
 import json
+import socket
+import struct
 import subprocess
 
 import agent
@@ -51,6 +53,34 @@ def test_a_pair_that_cannot_be_told_apart_stays_on_the_tunnel():
             assert "2 tunnels in conflict, wholly or partly on the tunnel path" in status["agent"]["problems"]
             assert traffic.way_of_a_reply(world, pair[0]) == "tunnel"
             assert traffic.way_of_a_reply(world, third) == "direct", "the third is not blocked by the pair"
+        agent.detach()
+
+
+def send_ipip(remote, source):
+    """As a virtual machine's own tunnel would: no device of this host's is asked."""
+    payload = b"a reply"
+    udp = struct.pack("!HHHH", traffic.PORT, 9, 8 + len(payload), 0) + payload
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0, socket.inet_aton(source),
+                       socket.inet_aton(topology.CLIENT))
+    head = head[:10] + struct.pack("!H", traffic.internet_checksum(head)) + head[12:]
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IPIP) as sender:
+        sender.sendto(head + udp, (remote, 0))
+
+
+def test_what_nobody_sees_the_tunnel_of_is_not_taken_for_the_servers():
+    with topology.World("C") as world:
+        server = world.servers[1]
+        with agent.Agent():
+            assert agent.map_now() == world.rows()
+            assert traffic.way_of_a_reply(world, server) == "direct"
+            for source, counter in (("203.0.113.77", "host_ipip"), (server.public, "host_direct")):
+                before = world.counters()
+                send_ipip(server.remote, source)
+                topology.wait_for(lambda: world.counters() != before, "it reaches the gateway")
+                after = world.counters()
+                assert {name for name in ("host_ipip", "host_direct") if after[name] > before[name]} == {counter}
+            (entry,) = agent.live_entries()
+            assert entry["counters"]["kept"]["no-source"] == 1
         agent.detach()
 
 

@@ -128,9 +128,9 @@ def test_more_tunnels_than_a_namespace_may_have(served):
 
 
 def test_more_addresses_than_a_namespace_may_have(served):
-    lines = [f"address add 203.0.{i // 250 + 120}.{i % 250 + 1}/32 dev lo" for i in range(ADDRESSES)]
+    lines = [f"address add 10.77.{i // 250}.{i % 250 + 1}/32 dev lo" for i in range(ADDRESSES)]
     with tenant(*ipip("tun0", "45.0.0.1", "10.0.77.2"), *lines):
         topology.wait_for(lambda: reasons(TENANT) == {"tun0": "too-many-addresses"}, "the limit", 30)
         topology.wait_for(lambda: agent.map_now() == own(served), "nothing of it counts")
-        do(*(f"address delete 203.0.{i // 250 + 120}.{i % 250 + 1}/32 dev lo" for i in range(1000, ADDRESSES)))
+        do(*(f"address delete 10.77.{i // 250}.{i % 250 + 1}/32 dev lo" for i in range(1000, ADDRESSES)))
         topology.wait_for(lambda: agent.map_now() == {**own(served), ("45.0.0.1", None): "45.0.0.1"}, "below the limit it does", 30)

@@ -11,7 +11,7 @@
 static const struct advice kept[MAPS_REASON_COUNT] = {
 	[MAPS_KEPT_NO_ENTRY] = { "their remote has no row",
 		"'ipipdirectctl tunnels' says why a tunnel has none" },
-	[MAPS_KEPT_NO_SOURCE] = { "the remote is shared, and their inner source is none that is known",
+	[MAPS_KEPT_NO_SOURCE] = { "their inner source is none that the rows of the remote are for",
 		"bind the server to an address of its tunnel device, or give the device that address" },
 	[MAPS_KEPT_SHADOW] = { "mode shadow only counts them",
 		"set mode direct when the numbers please", .wanted = true },

@@ -204,6 +204,11 @@ static void step_exceptions(struct inquiry *inquiry)
 
 /* ---- what the maps hold */
 
+static bool is_of_own_source(const struct row *row)
+{
+	return (row->entry.flags & MAPS_FLAG_OWN_SOURCE) != 0;
+}
+
 static void describe_row(const struct row *row, char *buf, size_t size)
 {
 	char key[64];
@@ -216,8 +221,9 @@ static void describe_row(const struct row *row, char *buf, size_t size)
 	if (row->entry.flags & MAPS_FLAG_SHARED)
 		(void)snprintf(buf, size, "%s is shared, the inner source decides", key);
 	else
-		(void)snprintf(buf, size, "%s gets source %s, mode %s", key,
+		(void)snprintf(buf, size, "%s gets source %s%s, mode %s", key,
 			IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })),
+			is_of_own_source(row) ? " where that is the inner source" : "",
 			maps_mode_name((enum maps_mode)row->entry.mode));
 }
 
@@ -239,6 +245,8 @@ static int row_of(const json_t *entry, struct row *ret)
 	row.entry.mode = (uint8_t)mode;
 	if (json_is_true(json_object_get(entry, "shared")))
 		row.entry.flags = MAPS_FLAG_SHARED;
+	if (json_is_true(json_object_get(entry, "own_source")))
+		row.entry.flags |= MAPS_FLAG_OWN_SOURCE;
 	*ret = row;
 	return 0;
 }
@@ -525,16 +533,16 @@ static void step_rows_of_others(struct inquiry *inquiry)
 	}
 	if (!get_remote_row(inquiry, remote, &row))
 		return;
-	note_reach(inquiry, &row);
 	describe_row(&row, text, sizeof(text));
-	if (!is_shared(&row)) {
+	if (!is_shared(&row) && !is_of_own_source(&row)) {
+		note_reach(inquiry, &row);
 		findings_add(&inquiry->steps, "row", RESULT_WARN,
 			"%s; it was made for another tunnel and decides about every packet to that "
 			"remote",
 			text);
 		findings_remedy(&inquiry->steps, "give one of the two another remote");
 	} else if (!is_one_of(reason, heeded, ELEMENTS_OF(heeded)) &&
-		   has_direct_row(inquiry, &remote)) {
+		   (sends_direct(&row) || has_direct_row(inquiry, &remote))) {
 		inquiry->reach = REACH_SOME;
 		findings_add(&inquiry->steps, "row", RESULT_NOTE,
 			"%s, also where it is another tunnel's", text);

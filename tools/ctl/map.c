@@ -37,10 +37,11 @@ static json_t *row_json(const struct row *row, const struct slot_counters *count
 {
 	const struct maps_entry *entry = &row->entry;
 
-	return json_pack("{s:o, s:o, s:o, s:b, s:s, s:i, s:I, s:o}", "remote",
+	return json_pack("{s:o, s:o, s:o, s:b, s:b, s:s, s:i, s:I, s:o}", "remote",
 		address_json(row->remote), "inner_source", address_json(row->inner_source),
 		"game_server_ip", address_json((struct ip4){ entry->game_server_ip }), "shared",
-		(entry->flags & MAPS_FLAG_SHARED) != 0, "mode",
+		(entry->flags & MAPS_FLAG_SHARED) != 0, "own_source",
+		(entry->flags & MAPS_FLAG_OWN_SOURCE) != 0, "mode",
 		maps_mode_name((enum maps_mode)entry->mode), "flags", entry->flags, "slot",
 		(json_int_t)entry->slot, "counters", status_counters(counters));
 }
@@ -71,22 +72,34 @@ static int print_json(const struct ctl *ctl, const struct live *live, const bool
 			rows_json(live, wanted)));
 }
 
+/* Those that have a name, and the rest as a number; "-": none. */
+static void format_flags(const struct maps_entry *entry, char *buf, size_t size)
+{
+	const char *name = entry->flags & MAPS_FLAG_SHARED       ? "shared"
+			   : entry->flags & MAPS_FLAG_OWN_SOURCE ? "own-source"
+								 : "";
+	int rest = entry->flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE);
+
+	if (rest)
+		(void)snprintf(buf, size, "%s%s0x%x", name, name[0] ? "," : "", (unsigned int)rest);
+	else
+		(void)snprintf(buf, size, "%s", name[0] ? name : "-");
+}
+
 static void add_row(
 	struct table *table, const struct row *row, const struct slot_counters *counters)
 {
 	const struct maps_entry *entry = &row->entry;
 	bool shared = (entry->flags & MAPS_FLAG_SHARED) != 0;
-	int others = entry->flags & ~MAPS_FLAG_SHARED;
+	char flags[32];
 
+	format_flags(entry, flags, sizeof(flags));
 	table_add(table, "%s", IP4_FORMAT(row->remote));
 	table_add(table, "%s", row->map == ROW_SOURCES ? IP4_FORMAT(row->inner_source) : "-");
 	table_add(table, "%s",
 		shared ? "(shared)" : IP4_FORMAT(((struct ip4){ entry->game_server_ip })));
 	table_add(table, "%s", shared ? "-" : maps_mode_name((enum maps_mode)entry->mode));
-	if (others)
-		table_add(table, "%s0x%x", shared ? "shared," : "", (unsigned int)others);
-	else
-		table_add(table, "%s", shared ? "shared" : "-");
+	table_add(table, "%s", flags);
 	table_add(table, "%" PRIu32, entry->slot);
 	table_add(table, "%" PRIu64, (uint64_t)counters->direct.packets);
 	table_add(table, "%" PRIu64, (uint64_t)counters->direct.bytes);
@@ -172,6 +185,8 @@ static void print_row(const struct row *row, const struct slot_counters *counter
 	(void)printf("%-16s%s\n", "remote", IP4_FORMAT(row->remote));
 	if (row->map == ROW_SOURCES)
 		(void)printf("%-16s%s\n", "inner source", IP4_FORMAT(row->inner_source));
+	if (entry->flags & MAPS_FLAG_OWN_SOURCE)
+		(void)printf("%-16s%s\n", "inner source", "the game server IP itself, no other");
 	if (shared) {
 		(void)printf("%-16s%s\n", "game server IP", "shared: the inner source decides");
 	} else {
@@ -179,8 +194,10 @@ static void print_row(const struct row *row, const struct slot_counters *counter
 			IP4_FORMAT(((struct ip4){ entry->game_server_ip })));
 		(void)printf("%-16s%s\n", "mode", maps_mode_name((enum maps_mode)entry->mode));
 	}
-	(void)printf(
-		"%-16s0x%x%s\n", "flags", (unsigned int)entry->flags, shared ? " (shared)" : "");
+	(void)printf("%-16s0x%x%s\n", "flags", (unsigned int)entry->flags,
+		shared                                ? " (shared)"
+		: entry->flags & MAPS_FLAG_OWN_SOURCE ? " (own-source)"
+						      : "");
 	(void)printf("%-16s%" PRIu32 "\n", "slot", entry->slot);
 	(void)printf("%-16s%" PRIu64 " packets, %s\n", "direct", (uint64_t)counters->direct.packets,
 		HUMAN_BYTES(counters->direct.bytes));
@@ -219,8 +236,10 @@ static int fail_no_source(
 			IP4_FORMAT(remote));
 	else
 		(void)snprintf(hint, sizeof(hint),
-			"the remote is not shared, its row serves every inner source: "
-			"'ipipdirectctl map get %s'",
+			"the remote is not shared, its row serves %s: 'ipipdirectctl map get %s'",
+			live->rows.list[i].entry.flags & MAPS_FLAG_OWN_SOURCE
+				? "the game server IP as inner source"
+				: "every inner source",
 			IP4_FORMAT(remote));
 	return ctl_fail(ctl, CTL_FAILED, "not-found", hint,
 		"no row for remote %s with inner source %s", IP4_FORMAT(remote),
