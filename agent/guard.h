@@ -36,6 +36,12 @@ void guard_interface(const struct guard *guard, enum offload_policy policy, uint
 	const char *ifname, struct guarded *ret);
 
 /*
+ * After the program was taken off, its packets may still wait in the queue of the interface. They are cut when they
+ * leave it (net/sched/sch_generic.c, sch_direct_xmit()), so the feature stays off for so long.
+ */
+#define GUARD_QUEUE_SECONDS 1
+
+/*
  * Turns the feature on again where it was turned off by an agent. 1: done; 0: there was nothing, or
  * the interface is gone; or -errno, and it is tried again the next time.
  */

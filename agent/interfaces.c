@@ -222,6 +222,7 @@ static int guard_one(struct interfaces *interfaces, const struct host_interface 
 	struct status_interface *interface, bool *ret_give_back)
 {
 	struct guarded guarded;
+	int r;
 
 	guard_interface(&interfaces->guard, interfaces->config->offload_guard, wanted->ifindex,
 		wanted->name, &guarded);
@@ -242,9 +243,9 @@ static int guard_one(struct interfaces *interfaces, const struct host_interface 
 	if (error_may_pass(guarded.error)) /* nothing is known: what is there stays */
 		return guarded.error;
 	/* Of this agent, or of one before it. */
-	(void)dataplane_detach(
+	r = dataplane_detach(
 		wanted->ifindex, known_program(find_interface(interfaces, wanted->ifindex)));
-	return -EBUSY;
+	return r < 0 ? r : -EBUSY;
 }
 
 void interfaces_replace_program(struct interfaces *interfaces, struct dataplane *dataplane)
@@ -365,7 +366,7 @@ static struct status_interface attach_one(
 	return interface;
 }
 
-static int leave(uint32_t ifindex, uint32_t known)
+static int leave(uint32_t ifindex, uint32_t known, size_t *n_left)
 {
 	int r = dataplane_detach(ifindex, known);
 
@@ -373,12 +374,13 @@ static int leave(uint32_t ifindex, uint32_t known)
 		log_notice("detached from interface %u", ifindex);
 	else
 		log_warning("cannot leave a former interface: %s", strerror(-r));
+	*n_left += r == 0;
 	return r;
 }
 
 /* By what this agent attached itself, pinned or not. What cannot be left stays in the list, lest that be forgotten. */
-static int detach_own(
-	struct interfaces *interfaces, const struct status_interface *former, size_t n_former)
+static int detach_own(struct interfaces *interfaces, const struct status_interface *former,
+	size_t n_former, size_t *n_left)
 {
 	int result = 0;
 
@@ -388,7 +390,7 @@ static int detach_own(
 
 		if (!is_attached(&former[i]) || find_interface(interfaces, ifindex))
 			continue;
-		r = leave(ifindex, known_program(&former[i]));
+		r = leave(ifindex, known_program(&former[i]), n_left);
 		if (r < 0) {
 			interfaces->list[interfaces->n++] = former[i];
 			result = r;
@@ -398,7 +400,7 @@ static int detach_own(
 }
 
 /* By their pins: those of an agent before this one. */
-static int detach_others(struct interfaces *interfaces)
+static int detach_others(struct interfaces *interfaces, size_t *n_left)
 {
 	_cleanup_free_ uint32_t *attached = NULL;
 	size_t n;
@@ -409,7 +411,7 @@ static int detach_others(struct interfaces *interfaces)
 		log_warning("cannot look for former interfaces: %s", strerror(-r));
 	for (size_t i = 0; r == 0 && i < n; i++)
 		if (!find_interface(interfaces, attached[i]))
-			r = leave(attached[i], 0);
+			r = leave(attached[i], 0, n_left);
 	return r;
 }
 
@@ -469,7 +471,7 @@ static int attach_wanted(
 	_cleanup_free_ struct host_interface *wanted = NULL;
 	_cleanup_free_ struct status_interface *former = NULL;
 	struct status_interface *fresh;
-	size_t n, n_former = interfaces->n;
+	size_t n, n_left = 0, n_former = interfaces->n;
 	bool former_goes_on = false;
 	int own, others, r;
 
@@ -488,14 +490,18 @@ static int attach_wanted(
 	interfaces->n = n;
 	if (n == 0 && !interfaces->placement.detached)
 		return 0;
-	own = detach_own(interfaces, former, n_former);
-	others = detach_others(interfaces);
+	own = detach_own(interfaces, former, n_former, &n_left);
+	others = detach_others(interfaces, &n_left);
 	r = own < 0 ? own : others;
 	/* Who wants it off waits until it is. */
 	if (r < 0 && interfaces->placement.detached)
 		return r;
 	*ret_left_over = r;
-	give_back_others(interfaces);
+	/* What could not be left is in the list, or nobody knows which it is. */
+	if (n_left > 0)
+		interfaces->give_back_at = monotonic_usec() + GUARD_QUEUE_SECONDS * USEC_PER_SEC;
+	else if (others == 0 && interfaces->give_back_at == 0)
+		give_back_others(interfaces);
 	if (!former_goes_on && !interfaces->may_pass && (r = settle(interfaces)) < 0)
 		*ret_left_over = r;
 	return 0;
@@ -513,7 +519,7 @@ bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)
 	bool minds = false;
 
 	if (bell->routes_changed || bell->overrun)
-		minds = interfaces->stale = true;
+		minds = interfaces->stale = interfaces->untold = true;
 	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) || bell->overrun)
 		minds = interfaces->attachments_stale = true;
 	return minds;
@@ -601,6 +607,15 @@ static void tell_routes(struct interfaces *interfaces, const struct routes *rout
 	for (size_t i = 0; i < MAPS_UPLINKS; i++)
 		if (!taken[i])
 			__atomic_store_n(&places[i].ifindex, 0, __ATOMIC_SEQ_CST);
+	interfaces->untold = false;
+}
+
+void interfaces_doubt(struct interfaces *interfaces)
+{
+	struct maps_uplink *places = dataplane_tables(interfaces->dataplane)->uplinks;
+
+	for (size_t i = 0; interfaces->untold && i < MAPS_UPLINKS; i++)
+		__atomic_store_n(&places[i].ifindex, 0, __ATOMIC_SEQ_CST);
 }
 
 /* The gateways that the program may send to: only those with a link-layer address have an entry. */
@@ -632,10 +647,28 @@ static void check_learned(const struct interfaces *interfaces, struct maps_uplin
 		place->generation++;
 }
 
-uint64_t interfaces_look_after_gateways(struct interfaces *interfaces, uint64_t now)
+void interfaces_give_back(struct interfaces *interfaces)
+{
+	uint64_t now = monotonic_usec();
+
+	if (interfaces->give_back_at == 0)
+		return;
+	if (interfaces->give_back_at > now)
+		(void)usleep((useconds_t)(interfaces->give_back_at - now));
+	interfaces->give_back_at = 0;
+	give_back_others(interfaces);
+}
+
+uint64_t interfaces_look_after(struct interfaces *interfaces, uint64_t now)
 {
 	uint64_t wait = upkeep_run(&interfaces->upkeep, now);
 
+	if (interfaces->give_back_at > now) {
+		if (interfaces->give_back_at - now < wait)
+			wait = interfaces->give_back_at - now;
+	} else {
+		interfaces_give_back(interfaces);
+	}
 	for (size_t i = 0; i < MAPS_UPLINKS; i++)
 		check_learned(interfaces, &dataplane_tables(interfaces->dataplane)->uplinks[i]);
 	return wait;

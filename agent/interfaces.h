@@ -28,6 +28,9 @@ struct interfaces {
 	bool may_pass;          /* an error of attaching that may pass by itself */
 	uint64_t route_reads;   /* since the start */
 	uint64_t read_again;    /* microseconds, CLOCK_MONOTONIC: not before that */
+	uint64_t
+		give_back_at; /* likewise, device features where nothing is attached any more; 0: none */
+	bool untold;          /* routes have changed since the program was told */
 	struct status_interface *list;
 	size_t n;
 	struct upkeep upkeep; /* of their gateways */
@@ -64,10 +67,19 @@ uint64_t interfaces_wait(const struct interfaces *interfaces);
 int interfaces_follow(struct interfaces *interfaces);
 
 /*
- * Has the kernel look after the gateways, as upkeep_run() does, and the program forget of the default ones what is no
- * longer true.
+ * After a pass that failed: where routes changed that the program was not told of, it shall ask the FIB until one is
+ * told.
  */
-uint64_t interfaces_look_after_gateways(struct interfaces *interfaces, uint64_t now);
+void interfaces_doubt(struct interfaces *interfaces);
+
+/*
+ * Has the kernel look after the gateways, as upkeep_run() does, and the program forget of the default ones what is no
+ * longer true. Gives back device features whose time has come.
+ */
+uint64_t interfaces_look_after(struct interfaces *interfaces, uint64_t now);
+
+/* Waits for the time of what is to be given back, if anything is. */
+void interfaces_give_back(struct interfaces *interfaces);
 
 /* Writes to `out` what following would do, a line each; `ret_n` interfaces are wanted. */
 int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n);

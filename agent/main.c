@@ -264,8 +264,7 @@ static int run_upkeep(struct agent *agent)
 	int r = sd_event_now(agent->event, CLOCK_MONOTONIC, &now);
 
 	return r < 0 ? r
-		     : upkeep_in(agent,
-			       interfaces_look_after_gateways(&agent->reconciler.interfaces, now));
+		     : upkeep_in(agent, interfaces_look_after(&agent->reconciler.interfaces, now));
 }
 
 static int on_upkeep_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -837,6 +836,7 @@ static int run_once(struct agent *agent)
 {
 	int r = first_pass(agent, 2 * AT_ONCE);
 
+	interfaces_give_back(&agent->reconciler.interfaces);
 	(void)publisher_publish(&agent->publisher);
 	if (r < 0)
 		return EXIT_FAILED;
@@ -862,6 +862,7 @@ static int run_loop(struct agent *agent)
 		log_error("the event loop ended: %s", strerror(-r));
 		return EXIT_FAILED;
 	}
+	interfaces_give_back(&agent->reconciler.interfaces);
 	return EXIT_SUCCESS;
 }
 

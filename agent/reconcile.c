@@ -205,7 +205,7 @@ void reconciler_ring_list(struct reconciler *reconciler)
 void reconciler_ring_all(struct reconciler *reconciler)
 {
 	observer_ring_all(&reconciler->observer);
-	reconciler->interfaces.stale = true;
+	reconciler->interfaces.stale = reconciler->interfaces.untold = true;
 	reconciler->clients_are_stale = true;
 	reconciler->have_is_valid = false;
 	reconciler->load_was_refused = reconciler->load_has_failed = false;
@@ -624,6 +624,8 @@ int reconciler_run(struct reconciler *reconciler)
 	reconciler->room_was_freed = false;
 	r = do_pass(reconciler, &refreshed);
 	reconciler->has_failed = r < 0;
+	if (r < 0 && interfaces_wait(&reconciler->interfaces) == 0)
+		interfaces_doubt(&reconciler->interfaces);
 	if (r < 0 && r != -EAGAIN)
 		reconciler->pass_error = r;
 	/* That the maps have not got their size is told by itself. */

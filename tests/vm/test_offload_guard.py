@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -237,6 +238,25 @@ def test_an_interface_that_is_left(device):
         assert guard("v1")["active"]
         agent.detach()
         assert is_on(device) and is_on(other)
+
+
+def test_what_waits_in_the_queue_of_an_interface_that_is_left(device):
+    """The device would cut it wrongly: it gets the feature back a second after the program went."""
+    with contextlib.closing(ethtool.Device("v1")) as other:
+        with running("on", "--interface", "eth0") as it:
+            write({"offload_guard": "on", "interfaces": ["v1"]})
+            assert not is_on(device)
+            it.stop()
+        start = time.monotonic()
+        with running("on", "--interface", "v1"):
+            left = time.monotonic()
+            assert guard("v1")["active"] and "direct" not in topology.run("tc", "filter", "show", "dev", "eth0", "egress")
+            assert not is_on(device) or time.monotonic() > start + 1, "too soon"
+            topology.wait_for(lambda: is_on(device), "it is given back")
+            assert time.monotonic() > start + 1 and time.monotonic() < left + 5
+        start = time.monotonic()
+        agent.detach()
+        assert is_on(other) and time.monotonic() > start + 1
 
 
 def test_an_interface_that_is_gone(device):

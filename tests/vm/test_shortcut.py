@@ -113,6 +113,22 @@ def test_a_route_to_the_client_closes_it(world, running):
         forwarding(True)
 
 
+def test_a_route_closes_it_while_passes_fail(world, running):
+    """For a row that cannot be written: what comes after it in a pass is not done, and the program is not told of the route."""
+    assert way_of_a_packet(world) == "direct"
+    topology.run("bpftool", "map", "freeze", "pinned", f"{agent.PINS}/v1/remotes")
+    topology.run("ip", "netns", "add", "more")
+    try:
+        topology.run("ip", "-n", "more", "link", "add", "tun0", "type", "ipip", "remote", "45.0.0.9", "local", "10.9.77.2")
+        topology.wait_for(lambda: any("the last pass failed" in text for text in agent.status()["agent"]["problems"]), "it fails")
+        forwarding(False)
+        topology.run("ip", "route", "add", "198.51.100.0/24", "via", topology.GATEWAY)
+        topology.wait_for(lambda: way_of_a_packet(world) == "tunnel", "the FIB is asked")
+    finally:
+        topology.run("ip", "netns", "delete", "more")
+        topology.run("ip", "route", "del", "198.51.100.0/24", check=False)
+
+
 def test_a_row_that_changes_leaves_the_short_way(world, running):
     """Deleted with its namespace's tunnel, the row is gone from every table."""
     assert way_of_a_packet(world) == "direct"

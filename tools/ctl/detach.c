@@ -218,10 +218,13 @@ static int leave_elsewhere(const struct ctl *ctl, const struct remains *remains)
 }
 
 /* Nothing is stripped any more, so devices may segment IPIP as they like. */
-static int restore_all(const struct ctl *ctl, const struct remains *remains, json_t *restored)
+static int restore_all(
+	const struct ctl *ctl, const struct remains *remains, const struct detach_outcome *outcome)
 {
 	int status = CTL_OK;
 
+	if (remains->features.n > 0 && json_array_size(outcome->detached) > 0)
+		(void)sleep(GUARD_QUEUE_SECONDS);
 	for (size_t i = 0; i < remains->features.n; i++) {
 		const struct offload_record *record = &remains->features.list[i];
 		int r = guard_give_back(remains->run_dir, record->ifindex);
@@ -231,7 +234,7 @@ static int restore_all(const struct ctl *ctl, const struct remains *remains, jso
 				record->ifindex, record->ifname);
 		if (r <= 0)
 			continue;
-		detach_note_feature(ctl, restored, record->ifindex, record->ifname);
+		detach_note_feature(ctl, outcome->restored, record->ifindex, record->ifname);
 	}
 	return status == CTL_OK && remains->elsewhere.n > 0 ? leave_elsewhere(ctl, remains)
 							    : status;
@@ -312,7 +315,7 @@ static int detach(const struct ctl *ctl, struct detach_outcome *outcome, enum ag
 	if (status == CTL_OK)
 		status = detach_all(ctl, &view, &remains, outcome->detached);
 	if (status == CTL_OK)
-		status = restore_all(ctl, &remains, outcome->restored);
+		status = restore_all(ctl, &remains, outcome);
 	if (status == CTL_OK)
 		status = remove_pins(ctl, agent, &there);
 	return status == CTL_OK ? print_outcome(ctl, outcome, there, agent) : status;

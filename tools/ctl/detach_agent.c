@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* detach beside a running agent: it takes the program off itself, and does not attach again. */
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/core/attachment.h"
 #include "agent/guard.h"
@@ -8,6 +9,9 @@
 #include "tools/ctl/agent.h"
 #include "tools/ctl/detach.h"
 #include "tools/ctl/varlink.h"
+
+#define FEATURES_TRIES 30 /* three times as long as the agent waits */
+#define FEATURES_PAUSE_USEC (100 * 1000)
 
 /* What the guard remembers, of this namespace. Nothing where it may not be read: then it is not said. */
 static void read_features(struct offload_memory *ret)
@@ -41,7 +45,13 @@ static void note_features(
 {
 	_cleanup_(offload_memory_done) struct offload_memory after = { 0 };
 
+	/* The agent gives them back when the queues of the interfaces are empty. */
 	read_features(&after);
+	for (int i = 0; after.n > 0 && i < FEATURES_TRIES; i++) {
+		offload_memory_done(&after);
+		(void)usleep(FEATURES_PAUSE_USEC);
+		read_features(&after);
+	}
 	for (size_t i = 0; i < before->n; i++) {
 		const struct offload_record *record = &before->list[i];
 
