@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""What the agent needs on a host with very many namespaces: time, memory, file descriptors. No test: it prints.
+"""What the agent needs on a host with very many namespaces: time, memory, file descriptors. It prints; tests/cli/test_many.py judges.
 
     sudo BUILD_DIR=$PWD/build tests/bench/namespaces.py [NAMESPACES]
 
@@ -28,7 +28,9 @@ def processor(pid):
 
 
 def figures(place, number):
-    """Of a start, and of a full pass after it."""
+    """Of a start with so many, and of a full pass after it."""
+    lines = "".join(f"netns add s{n}\n" for n in range(number))
+    place.run("ip", "-batch", "-", input=lines, check=True, timeout=1800)
     start = time.monotonic()
     place.start_agent("--resync-interval", "3600", "--log-level", "warning")
     pid, seconds = place.agent.pid, time.monotonic() - start
@@ -55,8 +57,6 @@ def main():
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     place = sandbox.Sandbox()
     try:
-        lines = "".join(f"netns add s{n}\n" for n in range(number))
-        place.run("ip", "-batch", "-", input=lines, check=True, timeout=1800)
         print(json.dumps(figures(place, number), indent=1))
     finally:
         place.close()
