@@ -429,6 +429,17 @@ static void give_back_others(struct interfaces *interfaces)
 			give_back(interfaces, here.list[i].ifindex, here.list[i].ifname);
 }
 
+static bool remembers_others(const struct interfaces *interfaces)
+{
+	_cleanup_(offload_memory_done) struct offload_memory here = { 0 }, elsewhere = { 0 };
+
+	(void)guard_read(interfaces->guard.directory, &here, &elsewhere);
+	for (size_t i = 0; i < here.n; i++)
+		if (!find_interface(interfaces, here.list[i].ifindex))
+			return true;
+	return false;
+}
+
 /*
  * Whether a former program may be there all the same, which needs its maps and its parts. Not where there is no such
  * interface, or somebody else's filter; and where nothing may be, guard_one() took it off, or it had better leave all
@@ -493,15 +504,18 @@ static int attach_wanted(
 	own = detach_own(interfaces, former, n_former, &n_left);
 	others = detach_others(interfaces, &n_left);
 	r = own < 0 ? own : others;
+	/* Of what an agent attached itself, what could not be left is in the list. */
+	if (others < 0)
+		interfaces->give_back_at = 0;
+	else if (n_left > 0 || interfaces->give_back_at == 0)
+		interfaces->give_back_at =
+			remembers_others(interfaces)
+				? monotonic_usec() + GUARD_QUEUE_SECONDS * USEC_PER_SEC
+				: 0;
 	/* Who wants it off waits until it is. */
 	if (r < 0 && interfaces->placement.detached)
 		return r;
 	*ret_left_over = r;
-	/* What could not be left is in the list, or nobody knows which it is. */
-	if (n_left > 0)
-		interfaces->give_back_at = monotonic_usec() + GUARD_QUEUE_SECONDS * USEC_PER_SEC;
-	else if (others == 0 && interfaces->give_back_at == 0)
-		give_back_others(interfaces);
 	if (!former_goes_on && !interfaces->may_pass && (r = settle(interfaces)) < 0)
 		*ret_left_over = r;
 	return 0;
@@ -614,8 +628,12 @@ void interfaces_doubt(struct interfaces *interfaces)
 {
 	struct maps_uplink *places = dataplane_tables(interfaces->dataplane)->uplinks;
 
-	for (size_t i = 0; interfaces->untold && i < MAPS_UPLINKS; i++)
+	if (!interfaces->untold)
+		return;
+	for (size_t i = 0; i < MAPS_UPLINKS; i++)
 		__atomic_store_n(&places[i].ifindex, 0, __ATOMIC_SEQ_CST);
+	for (size_t i = 0; i < interfaces->n; i++)
+		interfaces->list[i].next_hop = UPLINK_UNREAD;
 }
 
 /* The gateways that the program may send to: only those with a link-layer address have an entry. */
@@ -706,8 +724,10 @@ int interfaces_follow(struct interfaces *interfaces)
 		r = attach_wanted(interfaces, &routes, &left_over);
 	if (r == 0)
 		r = note_gateways(interfaces, &routes);
-	if (r < 0)
+	if (r < 0) {
+		interfaces_doubt(interfaces);
 		return r;
+	}
 	tell_routes(interfaces, &routes);
 	interfaces->stale = interfaces->may_pass || left_over < 0;
 	interfaces->attachments_stale = false;

@@ -305,8 +305,9 @@ static void describe(
 	if (op->verb != PLAN_REMOVE && (entry->flags & MAPS_FLAG_SHARED))
 		(void)snprintf(what, sizeof(what), " shared, by inner source");
 	else if (op->verb != PLAN_REMOVE)
-		(void)snprintf(what, sizeof(what), " -> %s, %s",
+		(void)snprintf(what, sizeof(what), " -> %s%s, %s",
 			IP4_FORMAT(((struct ip4){ entry->game_server_ip })),
+			entry->flags & MAPS_FLAG_OWN_SOURCE ? " from that source" : "",
 			maps_mode_name((enum maps_mode)entry->mode));
 	if (op->verb != PLAN_REMOVE && op->row.tunnel < tunnels->n) {
 		const struct tunnel *tunnel = &tunnels->list[op->row.tunnel];
@@ -624,6 +625,7 @@ int reconciler_run(struct reconciler *reconciler)
 	reconciler->room_was_freed = false;
 	r = do_pass(reconciler, &refreshed);
 	reconciler->has_failed = r < 0;
+	/* Where the pass was not to read them anyway, they wait for their time. */
 	if (r < 0 && interfaces_wait(&reconciler->interfaces) == 0)
 		interfaces_doubt(&reconciler->interfaces);
 	if (r < 0 && r != -EAGAIN)

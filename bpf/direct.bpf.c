@@ -59,10 +59,16 @@ static __always_inline void count_direct(__u32 slot, __u32 packets, __u32 bytes)
 	row->bytes += bytes;
 }
 
-/* Is the copy of a row what was looked up, and not what its memory was given to meanwhile? */
-static __always_inline bool is_of(const struct maps_entry *entry, __be32 address)
+/* Copies a row. Is it what was looked up, and not what its memory was given to meanwhile? */
+static __always_inline bool take_entry(
+	const struct maps_entry *found, __be32 address, struct maps_entry *ret_entry)
 {
-	return !entry->key || entry->key == address;
+	__be32 key;
+
+	*ret_entry = *found;
+	barrier(); /* the key last: what was read before it was this row's */
+	key = *(const volatile __be32 *)&found->key;
+	return !key || key == address;
 }
 
 /* Below a shared remote, the inner source tells whose packet it is. */
@@ -74,8 +80,7 @@ static __always_inline bool find_source(
 
 	if (!found)
 		return false;
-	entry = *found;
-	if (!is_of(&entry, key.inner_source))
+	if (!take_entry(found, key.inner_source, &entry))
 		return false;
 	*ret_entry = entry;
 	return true;
@@ -153,9 +158,7 @@ static __always_inline int full_handle(struct __sk_buff *skb, __u32 l2_len)
 
 	key.remote = outer.destination;
 	found = bpf_map_lookup_elem(&remotes, &key);
-	if (found)
-		entry = *found;
-	if (!found || !is_of(&entry, key.remote)) {
+	if (!found || !take_entry(found, key.remote, &entry)) {
 		count_reason(MAPS_SLOT_NONE, MAPS_KEPT_NO_ENTRY);
 		return TC_ACT_UNSPEC;
 	}

@@ -55,7 +55,8 @@ static __always_inline __u32 fast_total(__u64 start)
 
 /*
  * Both words of a way name its remote, and each is read in one piece: whatever the agent does
- * meanwhile, they belong together or do not match.
+ * meanwhile, they belong to one remote or do not match. What a row says besides its address must not be
+ * that of the remote's next row, so that word is looked at twice.
  */
 static __always_inline bool fast_look_up(__be32 remote, struct fast *ret_fast)
 {
@@ -67,9 +68,9 @@ static __always_inline bool fast_look_up(__be32 remote, struct fast *ret_fast)
 #pragma clang loop unroll(full)
 	for (int i = 0; i < MAPS_FRONT_WAYS; i++) {
 		const volatile struct maps_front_way *way = &found->ways[i];
-		__u64 address = way->address, counter = way->counter;
+		__u64 counter = way->counter, address = way->address;
 
-		if (address >> 32 != remote || counter >> 32 != remote)
+		if (address >> 32 != remote || counter >> 32 != remote || way->counter != counter)
 			continue;
 		ret_fast->game_server_ip = (__u32)address;
 		ret_fast->slot = (__u32)counter;

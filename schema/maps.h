@@ -148,7 +148,7 @@ enum maps_jump {
  * served from `remotes`.
  *
  * Both words hold the remote, and each is read and written in one piece, so a reader cannot mix two
- * rows. 0 is an empty way.
+ * remotes; it reads the second before and after the first, so nor can it two rows of one. 0 is an empty way.
  */
 #define MAPS_FRONT_WAYS 4
 #define MAPS_FRONT_BITS_MAX 18 /* 16 MiB of buckets */

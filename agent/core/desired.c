@@ -215,6 +215,9 @@ static bool is_held(const struct claim *claim, const struct rows *rows)
 
 	if (row && (row->entry.flags & MAPS_FLAG_SHARED))
 		row = find_row(rows, ROW_SOURCES, claim->remote, claim->inner_source);
+	if (row && (row->entry.flags & MAPS_FLAG_OWN_SOURCE) &&
+		claim->inner_source.be != row->entry.game_server_ip)
+		return false;
 	return row && row->entry.game_server_ip == claim->game_server_ip.be;
 }
 
@@ -384,12 +387,14 @@ static bool remote_decides(const struct claim *group, size_t n, const struct tun
 {
 	struct ip4 remote = group[0].remote, ip = group[0].game_server_ip;
 	const struct row *row = find_row(present->rows, ROW_REMOTES, remote, (struct ip4){ 0 });
-	bool held =
-		row && !(row->entry.flags & MAPS_FLAG_SHARED) && row->entry.game_server_ip == ip.be;
+	bool own = is_of_own_source(group, n);
+	bool held = row && !(row->entry.flags & MAPS_FLAG_SHARED) &&
+		    (own || !(row->entry.flags & MAPS_FLAG_OWN_SOURCE)) &&
+		    row->entry.game_server_ip == ip.be;
 
 	if (!group_agrees(group, n, tunnels) || (!present->complete && row && !held))
 		return false;
-	if (ip4_equal(ip, remote) || is_of_own_source(group, n) || !have_inner_sources(group, n))
+	if (ip4_equal(ip, remote) || own || !have_inner_sources(group, n))
 		return true;
 	return !others_have(others, remote) && (present->complete || held);
 }

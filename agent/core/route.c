@@ -221,6 +221,8 @@ const char *uplink_state_name(enum uplink_state state)
 		return "many-routes";
 	case UPLINK_NO_PLACE:
 		return "no-place";
+	case UPLINK_UNREAD:
+		return "unread";
 	}
 	return "?";
 }

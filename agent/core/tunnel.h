@@ -32,7 +32,7 @@ enum tunnel_reason {
 	REASON_TOO_MANY_NETNS,    /* its namespace is beyond a limit of the configuration */
 	REASON_TOO_MANY_TUNNELS,
 	REASON_TOO_MANY_ADDRESSES,
-	REASON_ADDRESSES_UNKNOWN, /* whether its public address is the host's own cannot be told */
+	REASON_ADDRESSES_UNKNOWN, /* whether a public address is the server's or the host's cannot be told */
 	/* skipped, or, when only some of its addresses are refused, conflict */
 	REASON_NOT_ALLOWED, /* allowed_game_server_ips lacks its game server IP */
 	/* conflict */
@@ -75,8 +75,8 @@ struct tunnel {
 struct tunnels {
 	struct tunnel *list; /* by age of the namespace, then ifindex */
 	size_t n;
-	size_t n_idle;     /* of these, tunnels of namespaces that contribute nothing */
-	size_t n_unlisted; /* further such tunnels */
+	size_t n_idle;      /* of these, tunnels of namespaces that contribute nothing */
+	size_t n_unlisted;  /* further such tunnels */
 	bool unlisted_send; /* some of them send IPIP, nobody knows to whom */
 };
 

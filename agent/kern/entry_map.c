@@ -296,7 +296,9 @@ static bool are_anothers(const struct entry_maps *maps, const struct row *row)
 	union row_key key = key_of(row);
 	struct maps_entry old;
 
-	return bpf_map_lookup_elem(fd, &key, &old) == 0 && old.flags & MAPS_FLAG_SERVER_PORTS &&
+	if (bpf_map_lookup_elem(fd, &key, &old) < 0)
+		return errno != ENOENT;
+	return old.flags & MAPS_FLAG_SERVER_PORTS &&
 	       old.game_server_ip != row->entry.game_server_ip;
 }
 

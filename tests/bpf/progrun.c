@@ -7,8 +7,9 @@
  *
  * One command a line on stdin, one JSON object a line on stdout:
  *
- *	remote REMOTE GAME_SERVER_IP SLOT MODE FLAGS     put a row into `remotes`
- *	source REMOTE SOURCE GAME_SERVER_IP SLOT MODE FLAGS
+ *	remote REMOTE GAME_SERVER_IP SLOT MODE FLAGS [KEY]
+ *	                                                 put a row into `remotes`
+ *	source REMOTE SOURCE GAME_SERVER_IP SLOT MODE FLAGS [KEY]
  *	                                                 put a row into `sources`
  *	ports SLOT FIRST-LAST,FIRST-LAST,...             put a row into `server_ports`
  *	client ADDRESS LENGTH                            put a prefix into `exempt_clients`

@@ -4,6 +4,7 @@
 import json
 import re
 import signal
+import time
 
 import pytest
 
@@ -236,8 +237,10 @@ def guarded(sandbox):
 
 def test_gives_back_what_the_guard_turned_off(guarded, fits):
     assert f"; {FEATURE} turned off\n" in guarded.ctl("status").stdout
+    start = time.monotonic()
     done = guarded.ctl("detach")
     assert (done.returncode, done.stderr) == (0, "")
+    assert time.monotonic() > start + 1, "what waits in the queue of the interface would be cut by it"
     assert done.stdout.split("\n")[1] == f"turned {FEATURE} on again on wan"
     assert is_on(guarded) and not guarded.exists(MEMORY)
     assert guarded.ctl("detach").stdout == "nothing to remove\n"

@@ -967,6 +967,33 @@ static const struct present_case {
 			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 direct\n",
 	},
 	{
+		.name = "not all known: a row of its own source is not widened to any",
+		.before = "netns a\n"
+			  " tun0 192.0.2.1 203.0.113.1\n",
+		.config = "{\"game_server_ip\": \"203.0.113.1\"}",
+		.world = "netns a\n"
+			 " tun0 192.0.2.1 10.0.0.2\n",
+		.incomplete = true,
+		.outcome = "a/tun0 mapped explicit\n"
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 10.0.0.2 -> 203.0.113.1 direct\n",
+	},
+	{
+		.name = "a row of its own source says whose it is",
+		.before = "netns a\n"
+			  " tun0 192.0.2.1 203.0.113.1\n",
+		.config = "{\"rules\": [{\"match\": {\"netns\": \"b\"},"
+			  " \"set\": {\"game_server_ip\": \"203.0.113.1\"}}]}",
+		.world = "netns b\n"
+			 " tun0 192.0.2.1 10.0.0.2\n"
+			 "netns a\n"
+			 " tun0 192.0.2.1 203.0.113.1\n",
+		.outcome = "b/tun0 conflict address-claimed by a/tun0 rule 0\n"
+			   "a/tun0 mapped auto:tunnel-address\n"
+			   "remote 192.0.2.1 shared\n"
+			   "source 192.0.2.1 203.0.113.1 -> 203.0.113.1 direct\n",
+	},
+	{
 		.name = "not all known: who may no longer have what his row says goes over the POP",
 		.before = "netns a\n"
 			  " tun0 192.0.2.1 203.0.113.1\n",

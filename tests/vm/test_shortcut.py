@@ -124,6 +124,7 @@ def test_a_route_closes_it_while_passes_fail(world, running):
         forwarding(False)
         topology.run("ip", "route", "add", "198.51.100.0/24", "via", topology.GATEWAY)
         topology.wait_for(lambda: way_of_a_packet(world) == "tunnel", "the FIB is asked")
+        topology.wait_for(lambda: next_hop() == "unread", "it is told")
     finally:
         topology.run("ip", "netns", "delete", "more")
         topology.run("ip", "route", "del", "198.51.100.0/24", check=False)

@@ -258,6 +258,7 @@ static bool says_the_same(const struct row *a, const struct row *b)
 	if (shared != ((b->entry.flags & MAPS_FLAG_SHARED) != 0))
 		return false;
 	return shared || (a->entry.game_server_ip == b->entry.game_server_ip &&
+				 is_of_own_source(a) == is_of_own_source(b) &&
 				 a->entry.mode == b->entry.mode);
 }
 
