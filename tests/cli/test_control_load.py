@@ -150,6 +150,7 @@ def test_who_watches_and_never_reads(agent):
         for _ in range(CLIENTS - 2):
             stack.enter_context(connect(agent)).monitor()
         watcher = stack.enter_context(watching(agent))
+        alone = follow_routes(agent, watcher)
         caller = stack.enter_context(connect(agent))
         agent.write(FILE, '{"' + "x" * 60 + '": 1}')
         reload = json.dumps({"method": f"{NAME}.Reload", "oneway": True}).encode() + b"\0"
@@ -159,6 +160,7 @@ def test_who_watches_and_never_reads(agent):
             for _ in range(20):
                 watcher.until("config-refused")
         assert caller.raw("org.varlink.service.GetInfo")
+        assert follow_routes(agent, watcher) < max(LATE, 5 * alone)
 
 
 def send_all_of(client, piece, size):
@@ -183,7 +185,9 @@ def test_a_line_without_end_is_cut_off_early(agent):
 def test_who_says_a_byte_now_and_then(agent):
     """Everybody else's calls go between his bytes, however long he takes."""
     with bounded(agent, 16 * MIB), contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(connect(agent)) for _ in range(CLIENTS - 1)]
+        slow = [stack.enter_context(connect(agent)) for _ in range(CLIENTS - 2)]
+        watcher = stack.enter_context(watching(agent))
+        alone = follow_routes(agent, watcher)
         # The same all the time: of one that left, the place is not free at once.
         other = stack.enter_context(connect(agent))
         for i, byte in enumerate(GET_INFO):
@@ -191,6 +195,8 @@ def test_who_says_a_byte_now_and_then(agent):
                 client.write(bytes([byte]))
             if i % 8 == 0:
                 assert other.raw("org.varlink.service.GetInfo")["product"] == "ipipdirectd"
+            if i == len(GET_INFO) // 2:
+                assert follow_routes(agent, watcher) < max(LATE, 5 * alone)
         for client in slow:
             assert client.result()["parameters"]["product"] == "ipipdirectd"
 

@@ -3,6 +3,7 @@
 in his namespace, and takes from the others no more than the short way, never the long one."""
 
 import contextlib
+import os
 
 import pytest
 
@@ -11,7 +12,9 @@ import topology
 import traffic
 
 TENANT = "tenant"
-TUNNELS, ADDRESSES = 300, 1100  # the limits are 256 and 1024
+# The limits are 256 and 1024. Of more than 16384 tunnels the rest is not even read: IPIPDIRECT_TENANT_TUNNELS=17000.
+TUNNELS, ADDRESSES = int(os.environ.get("IPIPDIRECT_TENANT_TUNNELS", "300")), 1100
+PATIENCE = 30 + TUNNELS / 50  # seconds; the kernel takes long to make and to end so many
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def tenant(*lines):
         yield
     finally:
         topology.run("ip", "netns", "delete", TENANT)
-        topology.wait_for(lambda: not tunnels(TENANT), "the tenant is gone")
+        topology.wait_for(lambda: not tunnels(TENANT), "the tenant is gone", PATIENCE)
 
 
 def do(*lines):
@@ -120,11 +123,12 @@ def test_an_address_of_another_on_no_tunnel(served):
 def test_more_tunnels_than_a_namespace_may_have(served):
     lines = [f"link add z{i} type ipip remote 45.0.{i // 250}.{i % 250 + 1} local 10.9.77.2" for i in range(TUNNELS)]
     with tenant(*lines):
-        topology.wait_for(lambda: "too-many-tunnels" in reasons(TENANT).values(), "the limit", 30)
-        topology.wait_for(lambda: agent.map_now() == own(served), "none of them counts")
+        topology.wait_for(lambda: "too-many-tunnels" in reasons(TENANT).values(), "the limit", PATIENCE)
+        topology.wait_for(lambda: agent.map_now() == own(served), "none of them counts", PATIENCE)
+        assert way(served, 1) == way(served, 2) == "direct"
         do(*(f"link delete z{i}" for i in range(256, TUNNELS)), "link delete z0")
-        topology.wait_for(lambda: len(agent.map_now()) == 257, "below the limit they do", 30)
-    topology.wait_for(lambda: agent.map_now() == own(served), "they go with it", 30)
+        topology.wait_for(lambda: len(agent.map_now()) == 257, "below the limit they do", PATIENCE)
+    topology.wait_for(lambda: agent.map_now() == own(served), "they go with it", PATIENCE)
 
 
 def test_more_addresses_than_a_namespace_may_have(served):
