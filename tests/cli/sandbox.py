@@ -23,7 +23,8 @@ import termios
 BUILD_DIR = os.environ["BUILD_DIR"]
 AGENT = os.path.join(BUILD_DIR, "agent/ipipdirectd")
 # With no more system calls than the unit allows: another one kills.
-FILTERED = [os.path.join(BUILD_DIR, "tests", name) for name in ("filtered", "allowed-calls")] + [AGENT]
+FILTER = [os.path.join(BUILD_DIR, "tests", name) for name in ("filtered", "allowed-calls")]
+FILTERED = [*FILTER, AGENT]
 CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
 PINS = "/sys/fs/bpf/ipipdirect"
 

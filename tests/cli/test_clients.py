@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from control import NAME, connect, wait_for
-from sandbox import AGENT, PINS
+from sandbox import PINS
 
 FILE = "/run/clients.json"
 MAX = 4096
@@ -60,7 +60,7 @@ def test_a_list_takes_the_place_of_another(agent):
 def test_at_a_start(sandbox):
     for prefixes in LISTS[2:5]:
         configure(sandbox, prefixes)
-        sandbox.do(AGENT, "--once", "--config", FILE)
+        sandbox.once("--config", FILE)
         assert in_map(sandbox) == set(prefixes)
 
 
@@ -69,7 +69,7 @@ def test_what_a_killed_agent_had_everybody_exempt_for(agent):
     agent.stop_agent()
     agent.do("bpftool", "map", "update", "pinned", f"{PINS}/v1/exempt_clients", "key", *["0"] * 8, "value", "1")
     assert "0.0.0.0/0" in in_map(agent)
-    agent.do(AGENT, "--once", "--config", FILE)
+    agent.once("--config", FILE)
     assert in_map(agent) == set(clients(1, 9))
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from sandbox import AGENT
+from sandbox import AGENT, FILTERED
 
 RUN = "/run/ipipdirect"
 VICTIM = "/run/victim"
@@ -35,7 +35,7 @@ def victim(sandbox):
 
 
 def pass_once(sandbox):
-    return sandbox.run("timeout", "20", AGENT, "--once", "--config", "/run/guard.json")
+    return sandbox.run("timeout", "20", *FILTERED, "--once", "--config", "/run/guard.json")
 
 
 def plant(sandbox, name, how):

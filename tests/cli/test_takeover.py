@@ -9,7 +9,7 @@ import time
 import pytest
 
 from control import wait_for
-from sandbox import AGENT, BUILD_DIR, PINS
+from sandbox import AGENT, BUILD_DIR, FILTER, PINS
 from tracing import without_memory_for
 
 OTHER = os.path.join(BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")
@@ -37,7 +37,7 @@ def program_in_kernel(sandbox):
 
 
 def once(sandbox, command=AGENT, *options):
-    sandbox.do(command, "--once", *options)
+    sandbox.do(*FILTER, command, "--once", *options)
     assert attached(sandbox) == program_in_kernel(sandbox)
     return sandbox.read_status()["map"]
 

@@ -50,7 +50,7 @@ def running(policy, *options):
 def once(policy, *options):
     """One pass; what it says on stderr."""
     write({"offload_guard": policy} if policy else {})
-    done = subprocess.run([agent.AGENT, "--once", "--config", CONFIG, *options], text=True, check=False,
+    done = subprocess.run([*agent.FILTERED, "--once", "--config", CONFIG, *options], text=True, check=False,
                           stderr=subprocess.PIPE)
     assert done.returncode in (0, 4), done.stderr
     return done.stderr
