@@ -432,8 +432,10 @@ static void give_back_others(struct interfaces *interfaces)
 static bool remembers_others(const struct interfaces *interfaces)
 {
 	_cleanup_(offload_memory_done) struct offload_memory here = { 0 }, elsewhere = { 0 };
+	int r = guard_read(interfaces->guard.directory, &here, &elsewhere);
 
-	(void)guard_read(interfaces->guard.directory, &here, &elsewhere);
+	if (r < 0)
+		log_warning("cannot read " GUARD_FILE ": %s", strerror(-r));
 	for (size_t i = 0; i < here.n; i++)
 		if (!find_interface(interfaces, here.list[i].ifindex))
 			return true;

@@ -76,7 +76,7 @@ def test_200_namespaces():
 def test_thousands_of_tunnels():
     """Each with a remote and so a row of its own. That one of them changes is seen among all."""
     n_namespaces = -(-TUNNELS // IN_ONE)
-    expected = {remote_of(n): remote_of(n) for n in range(TUNNELS)}
+    expected = {(remote_of(n), None): remote_of(n) for n in range(TUNNELS)}
     with host_with(n_namespaces):
         for first in range(0, TUNNELS, IN_ONE):
             topology.run("ip", "-n", f"s{first // IN_ONE}", "-batch", "-", text_in="".join(
