@@ -39,8 +39,8 @@
 /* Bells come in swarms (one `ip netns add` and its set-up ring a dozen times): one pass for all. */
 #define DEBOUNCE_USEC (10 * 1000)
 #define RETRY_MIN_USEC (50 * 1000)
-/* So soon it is mended, however long it lasted. */
-#define RETRY_MAX_USEC (4 * USEC_PER_SEC)
+/* So soon it is mended, however long it lasted; the status may take another second (publish.c). */
+#define RETRY_MAX_USEC (3 * USEC_PER_SEC)
 #define LINKS_USEC (1000 * 1000)
 #define NOTIFY_USEC (1000 * 1000)
 
