@@ -382,8 +382,10 @@ class AtWork:
             while time.time() < since + seconds:
                 self.is_right(since)
                 time.sleep(0.1)
+            # A status that is written by single bytes, each under ptrace, takes its time.
+            patience = 6 * LIMIT if fault == injection.PART else 10
             try:
-                outcome = topology.wait_for(lambda: self.outcome(call, fault, before, since), "it says so, or is right")
+                outcome = topology.wait_for(lambda: self.outcome(call, fault, before, since), "it says so, or is right", patience)
             finally:
                 print(f"{call}:{fault}: map {'right' if map_now() == self.expected() else 'wrong'}, status "
                       f"{'as before' if written() == before else agent.status()['agent']['problems'] or 'ok'}", flush=True)
