@@ -74,10 +74,13 @@ class Fleet:
 
     def fill(self, each):
         """So many more tunnels in each namespace, which stay as they are. Returns their remotes."""
-        made = [(self.name(n), i, self.take_remote()) for n in sorted(self.remotes) for i in range(each)]
-        topology.run("ip", "-batch", "-", text_in="".join(
-            f"link add name f{i} netns {name} type ipip remote {remote} local {UNDERLAY}\n" for name, i, remote in made))
-        return [remote for _, _, remote in made]
+        made = []
+        for n in sorted(self.remotes):
+            remotes = [self.take_remote() for _ in range(each)]
+            topology.run("ip", "-n", self.name(n), "-batch", "-", text_in="".join(
+                f"link add name f{i} type ipip remote {remote} local {UNDERLAY}\n" for i, remote in enumerate(remotes)))
+            made += remotes
+        return made
 
     def delete(self, numbers):
         for n in numbers:

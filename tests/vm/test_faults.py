@@ -272,7 +272,7 @@ def test_at_work(world, ships, pairs, expected, trigger):
 # ---- the child that writes the status of many
 
 
-EACH = 100  # with eight times as many tunnels no processor is so fast that the agent writes of them itself
+EACH = 250  # with eight times as many tunnels no processor is so fast that the agent writes of them itself
 
 
 @pytest.fixture
