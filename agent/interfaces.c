@@ -415,31 +415,23 @@ static int detach_others(struct interfaces *interfaces, size_t *n_left)
 	return r;
 }
 
-/* What was turned off where the program is not any more. */
-static void give_back_others(struct interfaces *interfaces)
-{
-	_cleanup_(offload_memory_done) struct offload_memory here = { 0 }, elsewhere = { 0 };
-	int r;
-
-	r = guard_read(interfaces->guard.directory, &here, &elsewhere);
-	if (r < 0)
-		log_warning("cannot read " GUARD_FILE ": %s", strerror(-r));
-	for (size_t i = 0; i < here.n; i++)
-		if (!find_interface(interfaces, here.list[i].ifindex))
-			give_back(interfaces, here.list[i].ifindex, here.list[i].ifname);
-}
-
-static bool remembers_others(const struct interfaces *interfaces)
+/* What was turned off where the program is not any more: gives it back if `now`. Returns whether there was any. */
+static bool see_to_others(const struct interfaces *interfaces, bool now)
 {
 	_cleanup_(offload_memory_done) struct offload_memory here = { 0 }, elsewhere = { 0 };
 	int r = guard_read(interfaces->guard.directory, &here, &elsewhere);
+	bool any = false;
 
 	if (r < 0)
 		log_warning("cannot read " GUARD_FILE ": %s", strerror(-r));
-	for (size_t i = 0; i < here.n; i++)
-		if (!find_interface(interfaces, here.list[i].ifindex))
-			return true;
-	return false;
+	for (size_t i = 0; i < here.n; i++) {
+		if (find_interface(interfaces, here.list[i].ifindex))
+			continue;
+		any = true;
+		if (now)
+			give_back(interfaces, here.list[i].ifindex, here.list[i].ifname);
+	}
+	return any;
 }
 
 /*
@@ -511,7 +503,7 @@ static int attach_wanted(
 		interfaces->give_back_at = 0;
 	else if (n_left > 0 || interfaces->give_back_at == 0)
 		interfaces->give_back_at =
-			remembers_others(interfaces)
+			see_to_others(interfaces, false)
 				? monotonic_usec() + GUARD_QUEUE_SECONDS * USEC_PER_SEC
 				: 0;
 	/* Who wants it off waits until it is. */
@@ -676,7 +668,7 @@ void interfaces_give_back(struct interfaces *interfaces)
 	if (interfaces->give_back_at > now)
 		(void)usleep((useconds_t)(interfaces->give_back_at - now));
 	interfaces->give_back_at = 0;
-	give_back_others(interfaces);
+	(void)see_to_others(interfaces, true);
 }
 
 uint64_t interfaces_look_after(struct interfaces *interfaces, uint64_t now)

@@ -226,7 +226,7 @@ static inline const __u8 *maps_gateway_mac(const __u64 *word)
  */
 enum maps_reason {
 	MAPS_KEPT_NO_ENTRY = 0,       /* slot 0: no row for this remote */
-	MAPS_KEPT_NO_SOURCE = 1,      /* no row for this inner source: shared remote, or OWN_SOURCE */
+	MAPS_KEPT_NO_SOURCE = 1,      /* no row is for this inner source */
 	MAPS_KEPT_SHADOW = 2,         /* mode shadow: would have gone direct */
 	MAPS_KEPT_MODE_TUNNEL = 3,    /* mode tunnel */
 	MAPS_KEPT_OUTER_OPTIONS = 4,  /* the outer header has options */
