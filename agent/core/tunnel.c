@@ -111,6 +111,12 @@ static bool is_tunnel_ifindex(const struct netns_view *view, uint32_t ifindex)
 	return low < view->n_links && view->links[low].ifindex == ifindex;
 }
 
+/* A public one, of an interface that is no tunnel. */
+static bool is_public_elsewhere(const struct netns_view *view, const struct netns_address *address)
+{
+	return ip4_is_public(address->address) && !is_tunnel_ifindex(view, address->ifindex);
+}
+
 /* A public address that an interface which is no tunnel holds. */
 struct held {
 	struct ip4 address;
@@ -178,7 +184,7 @@ static int add_held(struct held_set *set, const struct netns *netns)
 		const struct netns_address *address = &view->addresses[i];
 		struct held *slot;
 
-		if (!ip4_is_public(address->address) || is_tunnel_ifindex(view, address->ifindex))
+		if (!is_public_elsewhere(view, address))
 			continue;
 		slot = ARRAY_APPEND(set->list, set->n);
 		if (!slot)
@@ -343,9 +349,8 @@ static bool has_address_elsewhere(const struct court *court, const struct tunnel
 	for (size_t i = 0; i < view->n_addresses; i++) {
 		const struct netns_address *address = &view->addresses[i];
 
-		if (ip4_is_public(address->address) &&
-			!ip4_equal(address->address, tunnel->link->local) &&
-			!is_tunnel_ifindex(view, address->ifindex))
+		if (is_public_elsewhere(view, address) &&
+			!ip4_equal(address->address, tunnel->link->local))
 			return true;
 	}
 	return false;

@@ -72,12 +72,18 @@ static int print_json(const struct ctl *ctl, const struct live *live, const bool
 			rows_json(live, wanted)));
 }
 
-/* Those that have a name, and the rest as a number; "-": none. */
+/* Of the flag that says which packets the row is for; "": none. */
+static const char *flag_name(const struct maps_entry *entry)
+{
+	if (entry->flags & MAPS_FLAG_SHARED)
+		return "shared";
+	return entry->flags & MAPS_FLAG_OWN_SOURCE ? "own-source" : "";
+}
+
+/* That name, and the other flags as a number; "-": none. */
 static void format_flags(const struct maps_entry *entry, char *buf, size_t size)
 {
-	const char *name = entry->flags & MAPS_FLAG_SHARED       ? "shared"
-			   : entry->flags & MAPS_FLAG_OWN_SOURCE ? "own-source"
-								 : "";
+	const char *name = flag_name(entry);
 	int rest = entry->flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE);
 
 	if (rest)
@@ -181,6 +187,7 @@ static void print_row(const struct row *row, const struct slot_counters *counter
 {
 	const struct maps_entry *entry = &row->entry;
 	bool shared = (entry->flags & MAPS_FLAG_SHARED) != 0;
+	const char *name = flag_name(entry);
 
 	(void)printf("%-16s%s\n", "remote", IP4_FORMAT(row->remote));
 	if (row->map == ROW_SOURCES)
@@ -194,10 +201,8 @@ static void print_row(const struct row *row, const struct slot_counters *counter
 			IP4_FORMAT(((struct ip4){ entry->game_server_ip })));
 		(void)printf("%-16s%s\n", "mode", maps_mode_name((enum maps_mode)entry->mode));
 	}
-	(void)printf("%-16s0x%x%s\n", "flags", (unsigned int)entry->flags,
-		shared                                ? " (shared)"
-		: entry->flags & MAPS_FLAG_OWN_SOURCE ? " (own-source)"
-						      : "");
+	(void)printf("%-16s0x%x%s%s%s\n", "flags", (unsigned int)entry->flags, name[0] ? " (" : "",
+		name, name[0] ? ")" : "");
 	(void)printf("%-16s%" PRIu32 "\n", "slot", entry->slot);
 	(void)printf("%-16s%" PRIu64 " packets, %s\n", "direct", (uint64_t)counters->direct.packets,
 		HUMAN_BYTES(counters->direct.bytes));
