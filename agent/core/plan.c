@@ -68,17 +68,17 @@ static bool slots_take(struct slots *slots, uint32_t *ret)
 	return false;
 }
 
-static int add_op(struct plan *plan, enum plan_verb verb, const struct row *row, uint32_t slot)
+static struct plan_op *add_op(
+	struct plan *plan, enum plan_verb verb, const struct row *row, uint32_t slot)
 {
 	struct plan_op *op = ARRAY_APPEND(plan->ops, plan->n_ops);
 
 	if (!op)
-		return -ENOMEM;
+		return NULL;
 	plan->n_ops++;
-	op->verb = verb;
-	op->row = *row;
+	*op = (struct plan_op){ verb, *row, false };
 	op->row.entry.slot = slot;
-	return 0;
+	return op;
 }
 
 static int add_no_room(struct plan *plan, const struct row *row)
@@ -147,6 +147,31 @@ static struct row retreat(const struct rows *have, const struct row *old, const 
 	return row;
 }
 
+/* Ports and what they are for are two writes; as long as only one of them changes, there is nothing between. */
+static bool must_rest(const struct row *old, const struct row *changed)
+{
+	struct row with_old_ports = *changed;
+
+	with_old_ports.server_ports = old->server_ports;
+	return old->entry.flags & changed->entry.flags & MAPS_FLAG_SERVER_PORTS &&
+	       old->entry.mode != MAPS_MODE_TUNNEL &&
+	       !row_contents_equal(changed, &with_old_ports) &&
+	       !row_contents_equal(old, &with_old_ports);
+}
+
+static int plan_change(struct plan *plan, const struct row *old, const struct row *changed)
+{
+	struct plan_op *op;
+
+	if (row_contents_equal(old, changed))
+		return 0;
+	op = add_op(plan, PLAN_CHANGE, changed, old->entry.slot);
+	if (!op)
+		return -ENOMEM;
+	op->rests = must_rest(old, changed);
+	return 0;
+}
+
 /* Existing rows stay when the map is full; it is the new ones that must wait for room. */
 static int plan_upserts(struct plan *plan, const struct rows *desired, const struct rows *have,
 	enum row_map map, const struct plan_limits *limits, struct slots *slots)
@@ -164,12 +189,10 @@ static int plan_upserts(struct plan *plan, const struct rows *desired, const str
 		if (old) {
 			struct row changed = limits->complete ? *row : retreat(have, old, row);
 
-			if (row_contents_equal(old, &changed))
-				continue;
-			r = add_op(plan, PLAN_CHANGE, &changed, old->entry.slot);
+			r = plan_change(plan, old, &changed);
 		} else if (n_rows < limits->max_rows && slots_take(slots, &slot)) {
 			n_rows++;
-			r = add_op(plan, PLAN_ADD, row, slot);
+			r = add_op(plan, PLAN_ADD, row, slot) ? 0 : -ENOMEM;
 		} else {
 			r = add_no_room(plan, row);
 		}
@@ -184,13 +207,11 @@ static int plan_removals(struct plan *plan, const struct rows *desired, const st
 {
 	for (size_t i = 0; i < have->n; i++) {
 		const struct row *row = &have->list[i];
-		int r;
 
 		if (row->map != map || is_dead(have, row) != dead || find_row(desired, row))
 			continue;
-		r = add_op(plan, PLAN_REMOVE, row, row->entry.slot);
-		if (r < 0)
-			return r;
+		if (!add_op(plan, PLAN_REMOVE, row, row->entry.slot))
+			return -ENOMEM;
 	}
 	return 0;
 }

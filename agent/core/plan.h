@@ -20,6 +20,11 @@ enum plan_verb {
 struct plan_op {
 	enum plan_verb verb;
 	struct row row; /* with its slot; for PLAN_REMOVE the row as it is */
+	/*
+	 * The row leaves its packets to the tunnel before its ports are written: those are another map's, and the row
+	 * as it was must not count for ports that come with another one.
+	 */
+	bool rests;
 };
 
 struct plan {

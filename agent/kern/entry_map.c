@@ -289,29 +289,16 @@ static int put_ports(const struct entry_maps *maps, const struct row *row)
 		       : 0;
 }
 
-/* Whether the ports of this row would count for another game server IP, if they were written before it. */
-static bool are_anothers(const struct entry_maps *maps, const struct row *row)
-{
-	int fd = row->map == ROW_REMOTES ? maps->remotes : maps->sources;
-	union row_key key = key_of(row);
-	struct maps_entry old;
-
-	if (bpf_map_lookup_elem(fd, &key, &old) < 0)
-		return errno != ENOENT;
-	return old.flags & MAPS_FLAG_SERVER_PORTS &&
-	       old.game_server_ip != row->entry.game_server_ip;
-}
-
 /*
  * The ports are there before the row that needs them, and go after it. Whatever fails, and wherever it is killed, what
  * counts of both belongs together.
  */
-static int upsert(const struct entry_maps *maps, const struct row *row)
+static int upsert(const struct entry_maps *maps, const struct row *row, bool rests)
 {
 	bool has_ports = row->entry.flags & MAPS_FLAG_SERVER_PORTS;
 	int r = 0;
 
-	if (has_ports && are_anothers(maps, row))
+	if (rests)
 		r = put_row(maps, row, MAPS_MODE_TUNNEL);
 	if (r == 0 && has_ports)
 		r = put_ports(maps, row);
@@ -344,10 +331,10 @@ int entry_maps_apply(const struct entry_maps *maps, const struct plan_op *op)
 	case PLAN_ADD:
 		r = zero_slot(maps, op->row.entry.slot);
 		if (r == 0)
-			r = upsert(maps, &op->row);
+			r = upsert(maps, &op->row, op->rests);
 		break;
 	case PLAN_CHANGE:
-		r = upsert(maps, &op->row);
+		r = upsert(maps, &op->row, op->rests);
 		break;
 	case PLAN_REMOVE:
 		return remove_row(maps, &op->row);

@@ -8,6 +8,7 @@
 #include "agent/core/plan.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "tests/maps_model.h"
 #include "tests/random.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/world.h"
@@ -27,59 +28,26 @@ static void random_world(char *buf, size_t size)
 	}
 }
 
-static const struct plan_limits roomy = { .max_rows = 1024, .max_slots = 2049, .complete = true };
-
-static void apply(struct rows *maps, const struct plan_op *op)
+static const char *random_config(void)
 {
-	size_t i = 0;
+	static const char *const configs[] = {
+		NULL,
+		"{\"server_ports\":[27015]}",
+		"{\"server_ports\":[27016],\"game_server_ip\":\"tunnel-address\"}",
+		"{\"server_ports\":[27017],\"exempt\":[\"a2s-info\"]}",
+		"{\"server_ports\":[27017],\"mode\":\"shadow\"}",
+		"{\"server_ports\":[27018],\"mode\":\"tunnel\"}",
+	};
 
-	while (i < maps->n && row_compare(&maps->list[i], &op->row) != 0)
-		i++;
-	switch (op->verb) {
-	case PLAN_ADD: {
-		struct row *slot;
-
-		assert_true(i == maps->n);
-		slot = ARRAY_APPEND(maps->list, maps->n);
-		assert_non_null(slot);
-		*slot = op->row;
-		maps->n++;
-		break;
-	}
-	case PLAN_CHANGE:
-		assert_true(i < maps->n);
-		assert_int_equal(maps->list[i].entry.slot, op->row.entry.slot);
-		maps->list[i] = op->row;
-		break;
-	case PLAN_REMOVE:
-		assert_true(i < maps->n);
-		maps->list[i] = maps->list[--maps->n];
-		break;
-	}
-	rows_sort(maps);
+	return configs[random_below(ELEMENTS_OF(configs))];
 }
 
-/* What a packet would get: its new source, or 0 for the tunnel. As bpf/direct.bpf.c looks it up. */
-static uint32_t look_up(const struct rows *maps, struct ip4 remote, struct ip4 source)
-{
-	for (size_t i = 0; i < maps->n; i++) {
-		const struct row *row = &maps->list[i];
+static const struct plan_limits roomy = { .max_rows = 1024, .max_slots = 2049, .complete = true };
 
-		if (row->map != ROW_REMOTES || !ip4_equal(row->remote, remote))
-			continue;
-		if (row->entry.flags & MAPS_FLAG_OWN_SOURCE &&
-			row->entry.game_server_ip != source.be)
-			return 0;
-		if (!(row->entry.flags & MAPS_FLAG_SHARED))
-			return row->entry.game_server_ip;
-		for (size_t j = 0; j < maps->n; j++)
-			if (maps->list[j].map == ROW_SOURCES &&
-				ip4_equal(maps->list[j].remote, remote) &&
-				ip4_equal(maps->list[j].inner_source, source))
-				return maps->list[j].entry.game_server_ip;
-		return 0;
-	}
-	return 0;
+static void apply_all(struct rows *maps, const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_ops; i++)
+		assert_true(model_apply(maps, &plan->ops[i]));
 }
 
 static void check_slots(const struct rows *maps)
@@ -105,25 +73,22 @@ static void check_equal(const struct rows *maps, const struct rows *desired)
 	}
 }
 
-/* After each single operation every packet gets what it got before, what it will get, or the tunnel. */
 static void check_step(const struct rows *before, const struct rows *now, const struct rows *after)
 {
 	for (unsigned int r = 1; r <= 3; r++) {
 		for (unsigned int s = 1; s <= 8; s++) {
 			char remote[32], source[32];
-			uint32_t is, was, will;
+			struct model_way was, is, will;
 
 			(void)snprintf(remote, sizeof(remote), "192.0.2.%u", r);
 			(void)snprintf(source, sizeof(source), "%s%u",
 				s > 4 ? "10.0.0." : "203.0.113.", s > 4 ? s - 4 : s);
-			is = look_up(now, ip4_of(remote), ip4_of(source));
-			was = look_up(before, ip4_of(remote), ip4_of(source));
-			will = look_up(after, ip4_of(remote), ip4_of(source));
-			if (is != 0 && is != was && is != will)
-				fail_msg("remote %s source %s is misdirected", remote, source);
-			/* A server direct before and after never takes the detour between. */
-			if (is == 0 && was != 0 && was == will)
-				fail_msg("remote %s source %s falls back", remote, source);
+			was = model_look_up(before, ip4_of(remote), ip4_of(source));
+			is = model_look_up(now, ip4_of(remote), ip4_of(source));
+			will = model_look_up(after, ip4_of(remote), ip4_of(source));
+			if (!model_is_safe(&was, &is, &will))
+				fail_msg("remote %s source %s is misdirected or falls back", remote,
+					source);
 		}
 	}
 }
@@ -160,9 +125,14 @@ static void apply_stepwise(struct rows *maps, const struct plan *plan, const str
 	copy_rows(maps, &before);
 	assert_int_equal(plan_outcome(maps, plan, &outcome), 0);
 	for (size_t i = 0; i < plan->n_ops; i++) {
-		apply(maps, &plan->ops[i]);
-		check_slots(maps);
-		check_step(&before, maps, desired);
+		bool done = false;
+
+		for (size_t j = 0; !done; j++) {
+			assert_true(j < MODEL_WRITES_MAX);
+			assert_true(model_write(maps, &plan->ops[i], j, &done));
+			check_slots(maps);
+			check_step(&before, maps, desired);
+		}
 	}
 	check_outcome(maps, &outcome);
 }
@@ -179,7 +149,7 @@ static void every_step_is_safe_and_the_end_is_right(void **state)
 		char world[2048];
 
 		random_world(world, sizeof(world));
-		world_rows(world, NULL, &desired);
+		world_rows(world, random_config(), &desired);
 		assert_int_equal(plan_make(&desired, &maps, &roomy, &plan), 0);
 		assert_int_equal(plan.n_no_room, 0);
 		apply_stepwise(&maps, &plan, &desired);
@@ -222,16 +192,9 @@ static void plan_unsure(const char *before, const char *world, struct rows *have
 
 	world_rows(before, NULL, &desired);
 	assert_int_equal(plan_make(&desired, have, &roomy, &first), 0);
-	for (size_t i = 0; i < first.n_ops; i++)
-		apply(have, &first.ops[i]);
+	apply_all(have, &first);
 	world_rows_with(world, NULL, &present, &wanted);
 	assert_int_equal(plan_make(&wanted, have, &unsure, ret), 0);
-}
-
-static void apply_all(struct rows *maps, const struct plan *plan)
-{
-	for (size_t i = 0; i < plan->n_ops; i++)
-		apply(maps, &plan->ops[i]);
 }
 
 static void who_could_not_be_read_keeps_his_row(void **state)
@@ -248,6 +211,11 @@ static void who_could_not_be_read_keeps_his_row(void **state)
 	assert_true(ip4_equal(plan.ops[0].row.remote, ip4_of("203.0.113.3")));
 }
 
+static uint32_t ip_of(const struct rows *maps, struct ip4 remote, struct ip4 source)
+{
+	return model_look_up(maps, remote, source).game_server_ip;
+}
+
 /* The packets of one whose address is another now, and those of whoever may have the one before. */
 static void what_is_known_to_be_wrong_goes_to_the_tunnel(void **state)
 {
@@ -258,11 +226,11 @@ static void what_is_known_to_be_wrong_goes_to_the_tunnel(void **state)
 	(void)state;
 	plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\n",
 		"netns a\n tun0 192.0.2.1 203.0.113.4\n", &have, &plan);
-	assert_int_equal(look_up(&have, remote, ip4_of("203.0.113.1")), ip4_of("203.0.113.1").be);
-	assert_int_equal(look_up(&have, remote, now), 0);
+	assert_int_equal(ip_of(&have, remote, ip4_of("203.0.113.1")), ip4_of("203.0.113.1").be);
+	assert_int_equal(ip_of(&have, remote, now), 0);
 	apply_all(&have, &plan);
-	assert_int_equal(look_up(&have, remote, now), now.be);
-	assert_int_equal(look_up(&have, remote, ip4_of("203.0.113.1")), 0);
+	assert_int_equal(ip_of(&have, remote, now), now.be);
+	assert_int_equal(ip_of(&have, remote, ip4_of("203.0.113.1")), 0);
 }
 
 static void drained_at_once(void **state)
@@ -284,6 +252,44 @@ static void drained_at_once(void **state)
 	}
 }
 
+static void rests_where_ports_come_with_something_else(void **state)
+{
+	static const struct {
+		const char *was, *will;
+		bool rests;
+	} cases[] = {
+		{ "{}", "{\"server_ports\":[1]}", false },
+		{ "{\"server_ports\":[1]}", "{}", false },
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2]}", false },
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[1],\"mode\":\"shadow\"}", false },
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"mode\":\"shadow\"}", true },
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"exempt\":[\"a2s-info\"]}", true },
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"game_server_ip\":\"203.0.113.9\"}",
+			true },
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[1],\"game_server_ip\":\"203.0.113.9\"}",
+			false },
+		{ "{\"server_ports\":[1],\"mode\":\"tunnel\"}", "{\"server_ports\":[2]}", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		static const char world[] = "netns a\n tun0 192.0.2.1 203.0.113.1\n";
+		_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+		_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+
+		world_rows(world, cases[i].was, &desired);
+		assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
+		assert_false(first.ops[0].rests);
+		apply_all(&have, &first);
+		rows_done(&desired);
+		world_rows(world, cases[i].will, &desired);
+		assert_int_equal(plan_make(&desired, &have, &roomy, &plan), 0);
+		assert_int_equal(plan.n_ops, 1);
+		assert_int_equal(plan.ops[0].rests, cases[i].rests);
+		apply_stepwise(&have, &plan, &desired);
+	}
+}
+
 /* As a plan leaves them that was not done to its end. */
 static void what_does_not_count_never_will(void **state)
 {
@@ -295,8 +301,7 @@ static void what_does_not_count_never_will(void **state)
 	(void)state;
 	world_rows("netns a\n tun0 192.0.2.1 203.0.113.1\n", NULL, &desired);
 	assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
-	for (size_t i = 0; i < first.n_ops; i++)
-		apply(&have, &first.ops[i]);
+	apply_all(&have, &first);
 	dead.inner_source = ip4_of("203.0.113.3");
 	dead.entry.game_server_ip = dead.inner_source.be;
 	dead.entry.slot = 7;
@@ -324,8 +329,7 @@ static void a_full_map_keeps_what_it_has(void **state)
 	(void)state;
 	world_rows("netns b\n tun0 203.0.113.8 -\nnetns c\n tun0 203.0.113.9 -\n", NULL, &desired);
 	assert_int_equal(plan_make(&desired, &have, &tight, &first), 0);
-	for (size_t i = 0; i < first.n_ops; i++)
-		apply(&have, &first.ops[i]);
+	apply_all(&have, &first);
 	rows_done(&desired);
 	world_rows("netns b\n tun0 203.0.113.8 -\nnetns c\n tun0 203.0.113.9 -\n"
 		   "netns a\n tun0 203.0.113.1 -\n",
@@ -349,7 +353,7 @@ static void a_slot_is_not_reused_while_its_row_is_being_removed(void **state)
 	(void)state;
 	world_rows("netns a\n tun0 203.0.113.1 -\n", NULL, &desired);
 	assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
-	apply(&have, &first.ops[0]);
+	apply_all(&have, &first);
 	rows_done(&desired);
 	world_rows("netns a\n tun0 203.0.113.2 -\n", NULL, &desired);
 	assert_int_equal(plan_make(&desired, &have, &roomy, &plan), 0);
@@ -367,6 +371,7 @@ int main(void)
 		cmocka_unit_test(who_could_not_be_read_keeps_his_row),
 		cmocka_unit_test(what_is_known_to_be_wrong_goes_to_the_tunnel),
 		cmocka_unit_test(drained_at_once),
+		cmocka_unit_test(rests_where_ports_come_with_something_else),
 		cmocka_unit_test(what_does_not_count_never_will),
 		cmocka_unit_test(a_full_map_keeps_what_it_has),
 		cmocka_unit_test(a_slot_is_not_reused_while_its_row_is_being_removed),
