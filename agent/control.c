@@ -223,11 +223,17 @@ static json_t *make_resync(const char *reason, uint64_t lost)
 		json_pack("{s:s, s:I}", "reason", reason, "lost", (json_int_t)lost));
 }
 
-/* A slow reader is told so when there is room again, before what happens then. */
+/*
+ * A slow reader is told so when there is room again, before what happens then. Whoever reads the status file at a mark
+ * shall find there what he was not told.
+ */
 static void catch_up(struct client *client)
 {
+	const struct control_agent *agent = client->control->agent;
+
 	if (client->lost == 0 || has_output(client))
 		return;
+	agent->publish(agent->userdata);
 	send_event(client, make_resync("slow-reader", client->lost));
 	client->lost = 0;
 }
@@ -280,6 +286,7 @@ static void call_monitor(struct client *client)
 
 	if (!control->picture)
 		control->picture = control->agent->picture(control->agent->userdata);
+	control->agent->publish(control->agent->userdata);
 	client->monitors = true;
 	control->n_monitors++;
 	if (!control->picture)
@@ -645,7 +652,7 @@ static void answer_waiting(struct client *client, int result)
 
 	client->waits = WAITS_NOT;
 	client->passes = 0;
-	if (result < 0 && result != -EAGAIN) {
+	if (result < 0 && result != -EAGAIN && !complete) {
 		send_failed(client, result);
 		return;
 	}
@@ -716,17 +723,21 @@ bool control_is_awaited(const struct control *control)
 
 void control_passed(struct control *control, int result)
 {
+	struct client *waiting[CONTROL_CLIENTS_MAX];
+	size_t n = 0;
+
 	if (!control)
 		return;
 	if (control->n_monitors > 0)
 		tell_changes(control);
-	for (size_t i = control->n_clients; i-- > 0;) {
-		struct client *client = control->clients[i];
-
-		if (client->waits == WAITS_NOT || waits_on(client, result))
-			continue;
-		answer_waiting(client, result);
-		client_go_on(client);
+	/* First who: one that was answered may go on to wait for the next pass, and must not be taken to wait for this. */
+	for (size_t i = 0; i < control->n_clients; i++)
+		if (control->clients[i]->waits != WAITS_NOT &&
+			!waits_on(control->clients[i], result))
+			waiting[n++] = control->clients[i];
+	for (size_t i = 0; i < n; i++) {
+		answer_waiting(waiting[i], result);
+		client_go_on(waiting[i]);
 	}
 }
 

@@ -30,6 +30,8 @@ struct control;
 struct control_agent {
 	json_t *(*status)(void *userdata);  /* a new reference; NULL: no memory */
 	json_t *(*picture)(void *userdata); /* core/changes.h */
+	/* The status file says then what the last pass found, if it can be written. */
+	void (*publish)(void *userdata);
 	/* These ask for a pass, of which control_passed() tells. */
 	int (*resync)(void *userdata);
 	/* -EINVAL: refused, *ret_why (a new reference) has what ConfigRefused says. */

@@ -137,7 +137,7 @@ static bool has_name(const struct host_interface *list, size_t n, const char *na
 	return false;
 }
 
-/* Where an operator wants it goes before, and after a detach it is all. */
+/* Where an operator wants it goes before, and after a detach it is all: then nobody needs the routes. */
 static int wanted_interfaces(struct interfaces *interfaces, const struct routes *routes,
 	struct host_interface **ret, size_t *ret_n)
 {
@@ -466,6 +466,25 @@ static int settle(struct interfaces *interfaces)
 	return 0;
 }
 
+/* All but those in the list, which has room for what cannot be left. Gives their features back, later. */
+static int leave_others(struct interfaces *interfaces, const struct status_interface *former,
+	size_t n_former)
+{
+	size_t n_left = 0;
+	int own = detach_own(interfaces, former, n_former, &n_left);
+	int others = detach_others(interfaces, &n_left);
+
+	/* Of what an agent attached itself, what could not be left is in the list. */
+	if (others < 0)
+		interfaces->give_back_at = 0;
+	else if (n_left > 0 || interfaces->give_back_at == 0)
+		interfaces->give_back_at =
+			see_to_others(interfaces, false)
+				? monotonic_usec() + GUARD_QUEUE_SECONDS * USEC_PER_SEC
+				: 0;
+	return own < 0 ? own : others;
+}
+
 /*
  * Attaches to the new interfaces before leaving the old. `ret_left_over`: -errno, why a former one is not left, or the maps
  * are not in their place; 0.
@@ -476,9 +495,9 @@ static int attach_wanted(
 	_cleanup_free_ struct host_interface *wanted = NULL;
 	_cleanup_free_ struct status_interface *former = NULL;
 	struct status_interface *fresh;
-	size_t n, n_left = 0, n_former = interfaces->n;
+	size_t n, n_former = interfaces->n;
 	bool former_goes_on = false;
-	int own, others, r;
+	int r;
 
 	r = wanted_interfaces(interfaces, routes, &wanted, &n);
 	if (r < 0)
@@ -495,17 +514,7 @@ static int attach_wanted(
 	interfaces->n = n;
 	if (n == 0 && !interfaces->placement.detached)
 		return 0;
-	own = detach_own(interfaces, former, n_former, &n_left);
-	others = detach_others(interfaces, &n_left);
-	r = own < 0 ? own : others;
-	/* Of what an agent attached itself, what could not be left is in the list. */
-	if (others < 0)
-		interfaces->give_back_at = 0;
-	else if (n_left > 0 || interfaces->give_back_at == 0)
-		interfaces->give_back_at =
-			see_to_others(interfaces, false)
-				? monotonic_usec() + GUARD_QUEUE_SECONDS * USEC_PER_SEC
-				: 0;
+	r = leave_others(interfaces, former, n_former);
 	/* Who wants it off waits until it is. */
 	if (r < 0 && interfaces->placement.detached)
 		return r;
@@ -515,11 +524,49 @@ static int attach_wanted(
 	return 0;
 }
 
+int interfaces_leave(struct interfaces *interfaces)
+{
+	_cleanup_free_ struct host_interface *wanted = NULL;
+	_cleanup_free_ struct status_interface *former = NULL;
+	struct status_interface *kept;
+	const struct status_interface *old;
+	size_t n, n_former = interfaces->n;
+	int r;
+
+	if (!interfaces->placement.detached)
+		return 0;
+	r = wanted_interfaces(interfaces, NULL, &wanted, &n);
+	if (r < 0)
+		return r;
+	kept = calloc(n + n_former + 1, sizeof(*kept));
+	if (!kept)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		old = find_interface(interfaces, wanted[i].ifindex);
+		if (old)
+			kept[i] = *old;
+		kept[i].attachment.ifindex = wanted[i].ifindex;
+		memcpy(kept[i].attachment.ifname, wanted[i].name, sizeof(wanted[i].name));
+	}
+	former = interfaces->list;
+	interfaces->list = kept;
+	interfaces->n = n;
+	r = leave_others(interfaces, former, n_former);
+	interfaces->is_off = r == 0 && n == 0;
+	return r;
+}
+
+bool interfaces_are_placed(const struct interfaces *interfaces)
+{
+	return interfaces->is_off || !interfaces->stale;
+}
+
 void interfaces_place(struct interfaces *interfaces, const struct placement *placement)
 {
 	interfaces->placement = *placement;
 	interfaces->stale = true;
 	interfaces->read_again = 0;
+	interfaces->is_off = false;
 }
 
 bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)

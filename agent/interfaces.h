@@ -25,6 +25,7 @@ struct interfaces {
 	struct guard guard;
 	bool stale;             /* routes, rules or links may have changed */
 	bool attachments_stale; /* somebody may have taken the program off */
+	bool is_off;            /* nowhere, as an operator wants it, whatever else is stale */
 	bool may_pass;          /* an error of attaching that may pass by itself */
 	uint64_t route_reads;   /* since the start */
 	uint64_t read_again;    /* microseconds, CLOCK_MONOTONIC: not before that */
@@ -65,6 +66,15 @@ uint64_t interfaces_wait(const struct interfaces *interfaces);
  * 0, or -errno: it stays stale. It does as well, with 0, where interfaces_wait() is not over.
  */
 int interfaces_follow(struct interfaces *interfaces);
+
+/*
+ * Takes the program off where an operator does not want it: for a pass that came to nothing, since that asks neither
+ * namespaces nor maps. 0, or -errno: not everywhere.
+ */
+int interfaces_leave(struct interfaces *interfaces);
+
+/* Whether the program is where it was wanted last, as far as it can be. */
+bool interfaces_are_placed(const struct interfaces *interfaces);
 
 /*
  * After a pass that failed: where routes changed that the program was not told of, it shall ask the FIB until one is

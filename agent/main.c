@@ -241,6 +241,7 @@ static int run_pass(struct agent *agent)
 	}
 	note_changes(agent, r);
 	notify_status(agent);
+	publisher_note_pass(&agent->publisher);
 	/* What a client was answered, the file that he looks at next says as well. */
 	if (control_is_awaited(agent->control))
 		(void)publisher_publish(&agent->publisher);
@@ -537,6 +538,13 @@ static json_t *control_picture(void *userdata)
 	return reconciler_picture(&agent->reconciler);
 }
 
+static void control_publish(void *userdata)
+{
+	struct agent *agent = userdata;
+
+	publisher_catch_up(&agent->publisher);
+}
+
 static int control_resync(void *userdata)
 {
 	struct agent *agent = userdata;
@@ -635,7 +643,7 @@ static bool control_is_placed(void *userdata)
 {
 	struct agent *agent = userdata;
 
-	return !agent->reconciler.interfaces.stale;
+	return interfaces_are_placed(&agent->reconciler.interfaces);
 }
 
 static bool control_has_size(void *userdata)
@@ -653,6 +661,7 @@ static void open_control(struct agent *agent)
 	agent->control_agent = (struct control_agent){
 		.status = control_status,
 		.picture = control_picture,
+		.publish = control_publish,
 		.resync = control_resync,
 		.reload = control_reload,
 		.config_path = control_config_path,

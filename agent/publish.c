@@ -77,6 +77,7 @@ int publisher_publish(struct publisher *publisher)
 
 	stop_child(publisher);
 	r = write_status(publisher);
+	publisher->is_behind = r < 0;
 	memory_give_back();
 	note(publisher, r, clock_usec(CLOCK_PROCESS_CPUTIME_ID) - begin);
 	return r;
@@ -110,6 +111,8 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
 	(void)wait4(publisher->pid, NULL, 0, &used); /* it has ended, or there were no call */
 	publisher->child = sd_event_source_unref(publisher->child);
 	publisher->pid = 0;
+	if (r == 0)
+		publisher->is_behind = publisher->is_stale;
 	note(publisher, r, usec_of(&used.ru_utime) + usec_of(&used.ru_stime));
 	return r < 0 || publisher->is_stale ? arm(publisher) : 0;
 }
@@ -162,6 +165,17 @@ static int on_timer(sd_event_source *source, uint64_t at, void *userdata)
 		return 0;
 	log_debug("cannot start a child for " STATUS_FILE ": %s", strerror(-r));
 	return publisher_publish(publisher) < 0 ? arm(publisher) : 0;
+}
+
+void publisher_note_pass(struct publisher *publisher)
+{
+	publisher->is_behind = publisher->is_stale = true;
+}
+
+void publisher_catch_up(struct publisher *publisher)
+{
+	if (publisher->is_behind)
+		(void)publisher_publish(publisher);
 }
 
 int publisher_publish_soon(struct publisher *publisher)

@@ -21,6 +21,7 @@ struct publisher {
 	int error;                /* of the last time; 0: none */
 	bool is_due;              /* the timer runs */
 	bool is_stale;            /* something changed since the child began */
+	bool is_behind;           /* a pass is over that the file says nothing of yet */
 	uint64_t took_usec;       /* of processor time, the last */
 	uint64_t not_before_usec; /* CLOCK_MONOTONIC: when the next may be */
 };
@@ -32,6 +33,12 @@ void publisher_done(struct publisher *publisher);
 
 /* Writes it now, and returns when it is there; ends a child first. 0 or -errno. A failure is logged once. */
 int publisher_publish(struct publisher *publisher);
+
+/* A pass is over. */
+void publisher_note_pass(struct publisher *publisher);
+
+/* Writes it now, if it does not say yet what the last pass found. */
+void publisher_catch_up(struct publisher *publisher);
 
 /* Writes it when the last time was long enough ago, else as soon as it will be. 0 or -errno. */
 int publisher_publish_soon(struct publisher *publisher);

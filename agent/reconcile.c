@@ -592,8 +592,10 @@ static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 	resized = resize(reconciler);
 	failed = resized < 0 ? 0 : renew_pins(reconciler);
 	r = read_and_plan(reconciler, &desired, ret_refreshed);
-	if (r < 0)
+	if (r < 0) {
+		(void)interfaces_leave(&reconciler->interfaces);
 		return r;
+	}
 	/* An exempt client more only keeps packets on the tunnel, so they come first and go last. */
 	clients = set_clients(reconciler, false);
 	r = apply(reconciler);
@@ -605,6 +607,8 @@ static int do_pass(struct reconciler *reconciler, int *ret_refreshed)
 	/* The maps are right before the first packet is looked at. */
 	if (r == 0)
 		r = follow(reconciler);
+	else /* who wants it off need not wait for rows that can be written */
+		(void)interfaces_leave(&reconciler->interfaces);
 	if (clients < 0)
 		failed = clients;
 	if (failed < 0)

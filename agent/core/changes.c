@@ -62,9 +62,12 @@ static json_t *picture_interfaces(const struct status *status)
 {
 	json_t *things = json_object();
 
-	for (size_t i = 0; things && i < status->n_interfaces; i++)
-		(void)set(things, status->interfaces[i].attachment.ifname,
-			status_interface(&status->interfaces[i]));
+	for (size_t i = 0; things && i < status->n_interfaces; i++) {
+		json_t *interface = status_interface(&status->interfaces[i]);
+
+		/* As it is shown: a key must be UTF-8, the name need not. */
+		(void)set(things, json_string_value(json_object_get(interface, "name")), interface);
+	}
 	return things;
 }
 

@@ -8,15 +8,22 @@
 
 #define TEXT_VERSION 1
 
+bool placement_has(const struct placement *placement, const char *ifname)
+{
+	for (size_t i = 0; i < placement->n; i++)
+		if (strcmp(placement->names[i], ifname) == 0)
+			return true;
+	return false;
+}
+
 int placement_add(struct placement *placement, const char *ifname)
 {
 	size_t size = strlen(ifname) + 1;
 
 	if (size == 1 || size > IFNAMSIZ)
 		return -EINVAL;
-	for (size_t i = 0; i < placement->n; i++)
-		if (strcmp(placement->names[i], ifname) == 0)
-			return 0;
+	if (placement_has(placement, ifname))
+		return 0;
 	if (placement->n == PLACEMENT_MAX)
 		return -E2BIG;
 	memcpy(placement->names[placement->n++], ifname, size);

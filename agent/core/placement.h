@@ -22,6 +22,7 @@ struct placement {
 
 /* 0, also when it is there already; -E2BIG: there are too many; -EINVAL: a name that nothing can have. */
 int placement_add(struct placement *placement, const char *ifname);
+bool placement_has(const struct placement *placement, const char *ifname);
 bool placement_is_default(const struct placement *placement);
 
 /* As status shows it; NULL: no memory. */

@@ -315,6 +315,20 @@ static bool is_detached(const struct status *status)
 	return status->placement && status->placement->detached;
 }
 
+/* Interfaces that have the program still, after an operator took it off. */
+static size_t count_not_left(const struct status *status)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < status->n_interfaces; i++) {
+		const struct attachment *attachment = &status->interfaces[i].attachment;
+
+		n += attachment->kind != ATTACHMENT_NONE &&
+		     !placement_has(status->placement, attachment->ifname);
+	}
+	return n;
+}
+
 __attribute__((format(printf, 2, 3))) static void add_problem(
 	json_t *problems, const char *format, ...)
 {
@@ -335,7 +349,12 @@ static json_t *make_problems(const struct status *status)
 
 	if (!problems)
 		return NULL;
-	if (is_detached(status))
+	if (is_detached(status) && count_not_left(status) > 0)
+		add_problem(problems,
+			"an operator detached it, but it is still attached to %zu interface%s; it is "
+			"tried again",
+			count_not_left(status), count_not_left(status) == 1 ? "" : "s");
+	else if (is_detached(status))
 		add_problem(problems,
 			"detached by an operator: %s stay on the tunnel until 'ipipdirectctl attach'",
 			status->placement->n > 0 ? "packets of other interfaces" : "all packets");

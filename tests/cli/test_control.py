@@ -2,6 +2,7 @@
 """The control socket of the real agent, by a client that knows the interface text and nothing else."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -499,6 +500,32 @@ def test_a_link_that_outlives_its_pin_is_restored_when_it_has_gone(agent, client
     client.until("interface-attached")
 
 
+def test_what_a_mark_says_to_read_is_there(agent):
+    """The events begin after what the file says, with nothing between."""
+    with connect(agent) as first:
+        first.monitor()
+        for number in range(5):
+            for name in (f"aux{number}", f"game{number}"):
+                agent.do("ip", "netns", "add", name)
+            first.until("namespace-added", lambda event, name=f"game{number}": event["namespace"]["names"] == [name])
+            with connect(agent) as other:
+                other.monitor()
+                assert other.event()["reason"] == "begin"
+                assert [f"game{number}"] in [netns["names"] for netns in agent.read_status()["namespaces"]]
+
+
+def test_an_interface_of_any_name_has_its_events(agent, client):
+    agent.do("ip", "link", "set", "wan", "down", "name", b"w\xff1")
+    agent.do("ip", "link", "set", b"w\xff1", "up")
+    agent.do("ip", "route", "replace", "default", "via", "198.18.0.1")
+    wait_for(lambda: [item["name"] for item in agent.read_status()["interfaces"]] == ["w\\xff1"])
+    client.monitor()
+    agent.do(CTL, "detach")
+    assert client.until("interface-left")[-1]["interface"]["name"] == "w\\xff1"
+    agent.do(CTL, "attach")
+    assert client.until("interface-attached")[-1]["interface"]["name"] == "w\\xff1"
+
+
 def test_a_slow_reader_gets_a_mark_and_costs_no_memory(agent):
     """Lost is what did not fit; then comes the mark, and then again everything. People are told as much."""
     process, _first = start_events(agent)
@@ -677,6 +704,19 @@ def test_events_for_programs(agent):
         assert json.loads(line)["config"] == FILE
         process.send_signal(signal.SIGINT)
         assert (process.wait(30), process.stderr.read()) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_events_end_while_nobody_reads_them(agent, number):
+    process, _first = start_events(agent, "-j")
+    with process:
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        for i in range(60):
+            agent.do("ip", "netns", "add", f"game{i}")
+        wait_for(lambda: len(agent.read_status()["namespaces"]) == 61)
+        time.sleep(0.5)
+        process.send_signal(number)
+        assert process.wait(5) == 0
 
 
 def test_events_for_people_and_the_end_of_the_agent(agent):

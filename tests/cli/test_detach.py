@@ -187,6 +187,19 @@ def test_after_the_agent(sandbox, number):
     assert not sandbox.exists(PINS) and not sandbox.is_attached()
 
 
+def test_while_no_row_can_be_written(sandbox):
+    """Whoever wants it off need not wait until the maps are right."""
+    sandbox.start_agent()
+    sandbox.add_row("192.0.2.9", "203.0.113.9", slot=9)
+    sandbox.do("bpftool", "map", "freeze", "pinned", f"{PINS}/v1/remotes")
+    assert sandbox.ctl("resync").returncode == 4
+    assert any("the last pass failed" in text for text in sandbox.read_status()["agent"]["problems"])
+    done = sandbox.ctl("detach")
+    assert (done.returncode, done.stderr) == (0, "") and "detached from wan" in done.stdout
+    assert not sandbox.is_attached()
+    assert [item["name"] for item in sandbox.read_status()["interfaces"] if item["attachment"] != "none"] == []
+
+
 def test_the_agent_starts_anew_after_it(sandbox):
     sandbox.once()
     sandbox.do(CTL, "detach")

@@ -66,6 +66,11 @@ static json_t *get_picture(void *userdata)
 	return json_pack("{s:{}, s:{}, s:{}, s:{}}", "namespace", "tunnel", "row", "interface");
 }
 
+static void do_publish(void *userdata)
+{
+	(void)userdata;
+}
+
 static int do_resync(void *userdata)
 {
 	(void)userdata;
@@ -126,6 +131,7 @@ static bool is_so(void *userdata)
 static const struct control_agent fake_agent = {
 	.status = get_status,
 	.picture = get_picture,
+	.publish = do_publish,
 	.resync = do_resync,
 	.reload = do_reload,
 	.config_path = get_config_path,

@@ -24,18 +24,47 @@ static void read_features(struct offload_memory *ret)
 		*ret = (struct offload_memory){ 0 };
 }
 
-static void note_interfaces(
-	const struct ctl *ctl, const json_t *interfaces, struct detach_outcome *outcome)
+static json_t *interfaces_of(const json_t *answer)
+{
+	return json_object_get(json_object_get(answer, "status"), "interfaces");
+}
+
+static bool is_attached(const json_t *interface)
+{
+	return strcmp(json_text(interface, "attachment"), attachment_kind_name(ATTACHMENT_NONE)) !=
+	       0;
+}
+
+/* Whether that interface is attached, by an answer of the agent. */
+static bool is_attached_in(const json_t *answer, json_int_t ifindex)
 {
 	const json_t *interface;
 	size_t i;
 
-	json_array_foreach((json_t *)interfaces, i, interface)
+	json_array_foreach(interfaces_of(answer), i, interface)
 	{
-		if (strcmp(json_text(interface, "attachment"),
-			    attachment_kind_name(ATTACHMENT_NONE)) != 0)
-			detach_note_interface(ctl, outcome->detached,
-				(uint32_t)json_number(interface, "ifindex"),
+		if (json_number(interface, "ifindex") == ifindex && is_attached(interface))
+			return true;
+	}
+	return false;
+}
+
+static void note_interfaces(const struct ctl *ctl, const json_t *before, const json_t *after,
+	struct detach_outcome *outcome)
+{
+	const json_t *interface;
+	size_t i;
+
+	json_array_foreach(interfaces_of(before), i, interface)
+	{
+		json_int_t ifindex = json_number(interface, "ifindex");
+
+		if (!is_attached(interface))
+			continue;
+		if (is_attached_in(after, ifindex))
+			ctl_note(ctl, "it is still attached to %s", json_text(interface, "name"));
+		else
+			detach_note_interface(ctl, outcome->detached, (uint32_t)ifindex,
 				json_text(interface, "name"));
 	}
 }
@@ -65,7 +94,7 @@ int detach_by_agent(const struct ctl *ctl, struct detach_outcome *outcome)
 {
 	_cleanup_(offload_memory_done) struct offload_memory features = { 0 };
 	_cleanup_(varlink_done) struct varlink varlink = VARLINK_NONE;
-	json_auto_t *before = NULL, *answer = NULL;
+	json_auto_t *before = NULL, *answer = NULL, *after = NULL;
 	int status;
 
 	read_features(&features);
@@ -77,10 +106,10 @@ int detach_by_agent(const struct ctl *ctl, struct detach_outcome *outcome)
 	if (status != CTL_OK)
 		return status;
 	outcome->stays_off = true;
-	if (!json_is_true(json_object_get(answer, "complete")))
-		status = CTL_DEGRADED;
-	note_interfaces(
-		ctl, json_object_get(json_object_get(before, "status"), "interfaces"), outcome);
+	status = varlink_call(ctl, &varlink, "GetStatus", json_object(), &after);
+	if (status != CTL_OK)
+		return status;
+	note_interfaces(ctl, before, after, outcome);
 	note_features(ctl, &features, outcome);
-	return status;
+	return json_is_true(json_object_get(answer, "complete")) ? CTL_OK : CTL_DEGRADED;
 }

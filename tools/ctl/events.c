@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* events: what changes, as it changes. */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/util/cleanup.h"
 #include "tools/ctl/agent.h"
@@ -113,6 +116,14 @@ static void print_event(const json_t *event)
 	(void)fputc('\n', stdout);
 }
 
+/* Until a line fits in, or somebody wants us to end: false. A pipe that can be written to takes a page (pipe(7)). */
+static bool wait_for_reader(const sigset_t *mask)
+{
+	struct pollfd writable = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	return ppoll(&writable, 1, NULL, mask) >= 0 || errno != EINTR;
+}
+
 static int run_events(const struct ctl *ctl)
 {
 	_cleanup_(varlink_done) struct varlink varlink = VARLINK_NONE;
@@ -129,6 +140,8 @@ static int run_events(const struct ctl *ctl)
 
 		status = varlink_next(ctl, &varlink, &mask, &answer);
 		if (status != CTL_OK || !answer)
+			break;
+		if (!wait_for_reader(&mask))
 			break;
 		event = json_object_get(answer, "event");
 		if (ctl->json)
