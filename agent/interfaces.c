@@ -632,6 +632,7 @@ static void set_uplink(struct maps_uplink *place, const struct maps_uplink *want
 		return;
 	__atomic_store_n(&place->ifindex, 0, __ATOMIC_SEQ_CST);
 	memcpy(place->routed, wanted->routed, sizeof(place->routed));
+	memcpy(place->via, wanted->via, sizeof(place->via));
 	place->is_default = wanted->is_default;
 	place->gateway = 0;
 	place->generation++;
@@ -652,6 +653,9 @@ static void tell_routes(struct interfaces *interfaces, const struct routes *rout
 		if (interface->attachment.kind == ATTACHMENT_NONE)
 			continue;
 		interface->next_hop = uplink_make(routes, ifindex, &uplink);
+		if (interface->next_hop == UPLINK_SHORTCUT && !uplink.via[0] &&
+			interface->attachment.arphrd == ARPHRD_ETHER)
+			interface->next_hop = UPLINK_NO_GATEWAY;
 		if (taken[place]) {
 			interface->next_hop = UPLINK_NO_PLACE;
 			continue;

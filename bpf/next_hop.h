@@ -72,13 +72,30 @@ static __always_inline bool next_hop_is_same(
 	return maps_gateway_make(frame, uplink->generation) == uplink->gateway;
 }
 
-/* From the FIB's answer for a client behind the default gateway. */
+/* Is the FIB's answer a gateway of the default route? The helper puts it in the client's place. */
+static __always_inline bool next_hop_is_gateway(
+	const struct maps_uplink *uplink, const struct bpf_fib_lookup *fib)
+{
+	bool is = false;
+
+#pragma clang loop unroll(full)
+	for (int i = 0; i < MAPS_UPLINK_VIAS; i++)
+		is |= uplink->via[i] == fib->ipv4_dst;
+	return is && fib->family == AF_INET && fib->ipv4_dst;
+}
+
+/*
+ * From the FIB's answer for a client behind the default route, as far as the agent knows. Without a gateway, or where the
+ * kernel knows of another route by now, it is that client's alone.
+ */
 static __always_inline void next_hop_learn(
-	struct maps_uplink *uplink, const __u8 *mac, __u16 generation)
+	struct maps_uplink *uplink, const struct bpf_fib_lookup *fib, __u16 generation)
 {
 	__u64 aligned = 0, word;
 
-	__builtin_memcpy(&aligned, mac, ETH_ALEN); /* the verifier wants it so on the stack */
+	if (!next_hop_is_gateway(uplink, fib))
+		return;
+	__builtin_memcpy(&aligned, fib->dmac, ETH_ALEN); /* the verifier wants it so on the stack */
 	word = maps_gateway_make(&aligned, generation);
 	if (uplink->gateway != word)
 		*(volatile __u64 *)&uplink->gateway = word;
@@ -169,7 +186,7 @@ static __always_inline bool next_hop_from_fib(struct __sk_buff *skb, __u32 l2_le
 	if (!routes_known || !next_hop_is_default(skb, uplink, inner->head.ip.daddr))
 		return next_hop_is_best(skb, inner, game_server_ip);
 	if (l2_len)
-		next_hop_learn(uplink, fib.dmac, generation);
+		next_hop_learn(uplink, &fib, generation);
 	return true;
 }
 

@@ -175,6 +175,7 @@ static inline __u32 maps_front_index(__be32 remote, __u32 bits)
  * go that no route but the default one leads to. Of two interfaces with the same place, one has it.
  */
 #define MAPS_UPLINKS 16
+#define MAPS_UPLINK_VIAS 4    /* of a route with more next hops, packets by the others ask the FIB */
 #define MAPS_UPLINK_PREFIX 13 /* bits of an address that choose a bit of `routed` */
 
 struct maps_uplink {
@@ -190,6 +191,11 @@ struct maps_uplink {
 	 * and the generation. Written by the program.
 	 */
 	__u64 gateway;
+	/*
+	 * The gateways of the default route out of this interface, as IPv4 addresses; 0: none. The program learns the
+	 * MAC address of nobody else: a route that it does not know of yet, or a client on-link, has another.
+	 */
+	__be32 via[MAPS_UPLINK_VIAS];
 	/*
 	 * A bit for each /13 prefix, its lowest bit first in a byte: 1 where some route other than the
 	 * default one leads to a part of it, a local address or one that is no client's lies in it.
@@ -262,6 +268,6 @@ _Static_assert(sizeof(struct maps_server_ports) == 4 + 4 * MAPS_PORT_RANGES_MAX,
 _Static_assert(sizeof(struct maps_client_key) == 8, "maps ABI");
 _Static_assert(sizeof(struct maps_direct_counters) == 16, "maps ABI");
 _Static_assert(sizeof(struct maps_front) == 64, "maps ABI");
-_Static_assert(sizeof(struct maps_uplink) == 16 + (1 << MAPS_UPLINK_PREFIX) / 8, "maps ABI");
+_Static_assert(sizeof(struct maps_uplink) == 16 + 4 * MAPS_UPLINK_VIAS + (1 << MAPS_UPLINK_PREFIX) / 8, "maps ABI");
 _Static_assert(sizeof(struct maps_kept_counters) == 8 * MAPS_REASON_ROOM, "maps ABI");
 _Static_assert((int)MAPS_REASON_COUNT <= MAPS_REASON_ROOM, "maps ABI");

@@ -173,6 +173,15 @@ static enum uplink_state check(const struct routes *routes)
 	return UPLINK_SHORTCUT;
 }
 
+static void set_gateways(const struct route *best, uint32_t ifindex, struct maps_uplink *uplink)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; best && i < best->n_ifindexes && n < MAPS_UPLINK_VIAS; i++)
+		if (best->ifindexes[i] == ifindex && !ip4_is_none(best->gateways[i]))
+			uplink->via[n++] = best->gateways[i].be;
+}
+
 enum uplink_state uplink_make(
 	const struct routes *routes, uint32_t ifindex, struct maps_uplink *ret)
 {
@@ -198,6 +207,7 @@ enum uplink_state uplink_make(
 	/* With several next hops the packet may belong to another of them. */
 	ret->is_default = best && best->type == RTN_UNICAST && best->n_ifindexes == 1 &&
 			  leads_through(best, ifindex);
+	set_gateways(routes_best_default(routes, ifindex), ifindex, ret);
 	ret->ifindex = ifindex;
 	return state;
 }
@@ -205,6 +215,7 @@ enum uplink_state uplink_make(
 bool uplink_equal(const struct maps_uplink *a, const struct maps_uplink *b)
 {
 	return a->ifindex == b->ifindex && a->is_default == b->is_default &&
+	       memcmp(a->via, b->via, sizeof(a->via)) == 0 &&
 	       memcmp(a->routed, b->routed, sizeof(a->routed)) == 0;
 }
 
@@ -221,6 +232,8 @@ const char *uplink_state_name(enum uplink_state state)
 		return "many-routes";
 	case UPLINK_NO_PLACE:
 		return "no-place";
+	case UPLINK_NO_GATEWAY:
+		return "no-gateway";
 	case UPLINK_UNREAD:
 		return "unread";
 	}

@@ -151,7 +151,7 @@ class Runner:
         self.ask("alive", int(agent))
         self.agent = agent
         if agent:
-            self.ask("uplink", "uplink", ",".join(ROUTES))
+            self.ask("uplink", "uplink", GATEWAY, ",".join(ROUTES))
         for remote, entry in config.remotes.items():
             self.ask("remote", remote, entry.game_server_ip, entry.slot, entry.mode,
                      flags_of(entry), entry.key or remote)

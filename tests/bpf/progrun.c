@@ -15,8 +15,8 @@
  *	client ADDRESS LENGTH                            put a prefix into `exempt_clients`
  *	clear                                            remove all rows, zero all counters
  *	alive ON                                         be an agent (1), or none (0)
- *	uplink INTERFACE PREFIX,PREFIX,...               say that these are all its routes but the
- *	                                                 default one
+ *	uplink INTERFACE GATEWAY PREFIX,PREFIX,...       say that these are all its routes but the
+ *	                                                 default one, by that gateway (0.0.0.0: none)
  *	forward ON                                       let jumps lead somewhere (1) or nowhere (0)
  *	run PROGRAM INTERFACE GSO_SEGS GSO_SIZE HEX      run PROGRAM on a frame
  *	attach PROGRAM INTERFACE                         put PROGRAM on its clsact egress
@@ -335,10 +335,11 @@ static int do_uplink(struct runner *runner, char **argv)
 	__u16 generation = uplink->generation + 1;
 	char *save;
 
-	route.ifindexes[route.n_ifindexes++] = ifindex;
+	route.ifindexes[route.n_ifindexes] = ifindex;
+	route.gateways[route.n_ifindexes++].be = inet_addr(argv[1]);
 	if (routes_add(&routes, &route))
 		return -ENOMEM;
-	for (char *next = strtok_r(argv[1], ",", &save); next; next = strtok_r(NULL, ",", &save))
+	for (char *next = strtok_r(argv[2], ",", &save); next; next = strtok_r(NULL, ",", &save))
 		if (ip4_prefix_parse(next, &route.destination) || routes_add(&routes, &route))
 			return -EINVAL;
 	(void)uplink_make(&routes, ifindex, uplink);
@@ -524,7 +525,7 @@ static bool dispatch(struct runner *runner, int argc, char **argv)
 		report_result(do_client(runner, argv + 1));
 	else if (!strcmp(verb, "alive") && argc == 2)
 		report_result(program_set_alive(runner->skeleton, atoi(argv[1])));
-	else if (!strcmp(verb, "uplink") && argc == 3)
+	else if (!strcmp(verb, "uplink") && argc == 4)
 		report_result(do_uplink(runner, argv + 1));
 	else if (!strcmp(verb, "forward") && argc == 2)
 		report_result(do_forward(runner, atoi(argv[1])));

@@ -76,12 +76,12 @@ def test_routed_client_asks_the_fib(with_agent, without_fib):
 
 
 def test_route_that_the_agent_has_told(with_agent, without_fib):
-    with_agent.ask("uplink", "uplink", ",".join((*datapath.ROUTES, f"{CLIENT}/32")))
+    with_agent.ask("uplink", "uplink", datapath.GATEWAY, ",".join((*datapath.ROUTES, f"{CLIENT}/32")))
     assert not goes_direct(with_agent)
 
 
 def test_what_was_learned_from_former_routes_is_not_believed(with_agent, namespace):
-    with_agent.ask("uplink", "uplink", ",".join(datapath.ROUTES))
+    with_agent.ask("uplink", "uplink", datapath.GATEWAY, ",".join(datapath.ROUTES))
     namespace.sysctl("net/ipv4/conf/uplink/forwarding", 0)
     try:
         assert not goes_direct(with_agent)
@@ -91,13 +91,13 @@ def test_what_was_learned_from_former_routes_is_not_believed(with_agent, namespa
 
 
 def test_another_interface_is_not_meant(with_agent, without_fib):
-    with_agent.ask("uplink", "wire", ",".join(datapath.ROUTES))
+    with_agent.ask("uplink", "wire", datapath.GATEWAY, ",".join(datapath.ROUTES))
     assert goes_direct(with_agent)
     with_agent.ask("clear")
     with_agent.configure(CONFIG, agent=True)
     with_agent.ask("clear")
     with_agent.ask("remote", REMOTE_A, REMOTE_A, 1, 0, 0)
-    with_agent.ask("uplink", "wire", ",".join(datapath.ROUTES))
+    with_agent.ask("uplink", "wire", datapath.GATEWAY, ",".join(datapath.ROUTES))
     assert not goes_direct(with_agent)
 
 

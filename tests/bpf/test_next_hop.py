@@ -147,7 +147,7 @@ def test_client_that_is_nearer_by_another_interface(configured, namespace, secon
     with changed(namespace, "route add 203.0.113.0/25 via 198.18.0.1 dev second",
                  "route del 203.0.113.0/25 dev second"):
         if configured.agent:
-            configured.ask("uplink", "uplink", ",".join((*datapath.ROUTES, "203.0.113.0/25")))
+            configured.ask("uplink", "uplink", datapath.GATEWAY, ",".join((*datapath.ROUTES, "203.0.113.0/25")))
         assert goes_to(configured) is None
         assert goes_to(configured, udp(client="203.0.113.150")) == datapath.GATEWAY_MAC
 
@@ -156,6 +156,34 @@ def test_client_that_only_another_interface_reaches(configured, namespace, secon
     with changed(namespace, "route del default\nroute add default via 198.18.0.1 dev second",
                  f"route del default\nroute add default via {datapath.GATEWAY} dev uplink"):
         assert goes_to(configured) is None
+
+
+def test_a_route_that_the_agent_has_not_read_yet_is_not_taken_for_the_default_one(configured, namespace, second_gateway):
+    """Its clients go where the FIB says; who shares the POP's next hop with them does not."""
+    by_other = Ether(dst=OTHER_MAC, src=datapath.UP_MAC)
+    with changed(namespace, f"route add 203.0.113.0/25 via {OTHER_GATEWAY}", "route del 203.0.113.0/25"):
+        assert goes_to(configured) == OTHER_MAC
+        for _ in range(2):
+            _, out, _ = configured.run(tunnelled(udp(client="203.0.113.150")(PRIVATE), ether=by_other))
+            assert out == direct(udp(client="203.0.113.150")(REMOTE_A))
+
+
+def test_without_a_gateway_each_client_has_a_next_hop_of_its_own(configured, namespace):
+    """As where a router answers for everybody: the POP, or another client, may be somebody else on that network."""
+    by_neighbour = Ether(dst=datapath.NEIGHBOUR_MAC, src=datapath.UP_MAC)
+    mine, other = "203.0.113.150", "203.0.113.151"
+    if configured.agent:
+        configured.ask("uplink", "uplink", "0.0.0.0", ",".join(datapath.ROUTES))
+    with changed(namespace, "route replace default dev uplink\n"
+                            f"neigh add {mine} lladdr {OTHER_MAC} dev uplink nud permanent\n"
+                            f"neigh add {other} lladdr {datapath.NEIGHBOUR_MAC} dev uplink nud permanent",
+                 f"neigh del {mine} dev uplink\nneigh del {other} dev uplink\n"
+                 f"route replace default via {datapath.GATEWAY} dev uplink"):
+        assert goes_to(configured, udp(client=other)) == datapath.NEIGHBOUR_MAC
+        for _ in range(2):
+            _, out, _ = configured.run(tunnelled(udp(client=mine)(PRIVATE), ether=by_neighbour))
+            assert out == direct(udp(client=mine)(REMOTE_A), mac=OTHER_MAC)
+        assert goes_to(configured) is None, "nobody knows that client's"
 
 
 @pytest.mark.live  # the kernel chooses by a number of its own

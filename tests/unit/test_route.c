@@ -212,6 +212,40 @@ static void test_several_next_hops_are_nobodys_default(void **state)
 	assert_int_equal(n, 2);
 }
 
+static void test_gateways_of_the_default_route(void **state)
+{
+	_cleanup_(routes_done) struct routes routes = host_routes();
+	struct route *route = &routes.list[0];
+	struct maps_uplink uplink, other;
+
+	(void)state;
+	assert_int_equal(uplink_make(&routes, ETH0, &uplink), UPLINK_SHORTCUT);
+	assert_int_equal(uplink.via[0], 0);
+	route->gateways[0] = ip4_of("198.51.100.1");
+	(void)uplink_make(&routes, ETH0, &other);
+	assert_int_equal(other.via[0], ip4_of("198.51.100.1").be);
+	assert_false(uplink_equal(&uplink, &other));
+	/* Of several next hops those out of this interface, as many as there is room for. */
+	for (size_t i = 1; i < ROUTE_HOPS_MAX; i++) {
+		char text[20];
+
+		(void)snprintf(text, sizeof(text), "198.51.100.%zu", i + 1);
+		route->ifindexes[i] = i == 1 ? ETH1 : ETH0;
+		route->gateways[i] = i == 2 ? (struct ip4){ 0 } : ip4_of(text);
+	}
+	route->n_ifindexes = ROUTE_HOPS_MAX;
+	(void)uplink_make(&routes, ETH0, &uplink);
+	assert_int_equal(uplink.via[0], ip4_of("198.51.100.1").be);
+	assert_int_equal(uplink.via[1], ip4_of("198.51.100.4").be);
+	assert_int_equal(uplink.via[MAPS_UPLINK_VIAS - 1], ip4_of("198.51.100.6").be);
+	/* A better route has others. */
+	add_route(&routes, "default", ETH0, 50);
+	routes.list[3].gateways[0] = ip4_of("198.51.100.9");
+	(void)uplink_make(&routes, ETH0, &uplink);
+	assert_int_equal(uplink.via[0], ip4_of("198.51.100.9").be);
+	assert_int_equal(uplink.via[1], 0);
+}
+
 static void test_equality_is_blind_to_what_the_program_wrote(void **state)
 {
 	_cleanup_(routes_done) struct routes routes = host_routes();
@@ -251,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_default_interfaces_by_metric),
 		cmocka_unit_test(test_several_next_hops_are_nobodys_default),
 		cmocka_unit_test(test_host_bits_do_not_count),
+		cmocka_unit_test(test_gateways_of_the_default_route),
 		cmocka_unit_test(test_equality_is_blind_to_what_the_program_wrote),
 	};
 

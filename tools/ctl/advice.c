@@ -119,6 +119,9 @@ const char *advice_next_hop(const char *next_hop)
 			"each packet asks the kernel's routes, because there are too many of them" },
 		{ "no-place",
 			"each packet asks the kernel's routes, because another interface has its place" },
+		{ "no-gateway",
+			"each packet asks the kernel's routes, because the default route has no IPv4 "
+			"gateway" },
 		{ "unread",
 			"each packet asks the kernel's routes, because they changed and the agent could "
 			"not read them yet" },
