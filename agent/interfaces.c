@@ -573,9 +573,10 @@ bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)
 {
 	bool minds = false;
 
-	if (bell->routes_changed || bell->overrun)
+	if (bell->routes_changed)
 		minds = interfaces->stale = interfaces->untold = true;
-	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) || bell->overrun)
+	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) ||
+		bell->own_overrun)
 		minds = interfaces->attachments_stale = true;
 	return minds;
 }

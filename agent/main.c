@@ -353,8 +353,9 @@ static void ring(const struct bell *bell, void *userdata)
 	struct agent *agent = userdata;
 	uint64_t asked;
 
-	if (bell->overrun) {
-		log_notice("the kernel dropped netlink events: reading everything anew");
+	if (bell->overrun || bell->own_overrun) {
+		log_notice("the kernel dropped netlink events: reading %s anew",
+			bell->overrun ? "everything" : "the routes");
 		control_tell(agent->control, "resync",
 			json_pack("{s:s, s:i}", "reason", "kernel-overrun", "lost", 0));
 	}
@@ -381,7 +382,9 @@ static int on_netlink(sd_event_source *source, int fd, uint32_t revents, void *u
 	(void)source;
 	(void)revents;
 	agent->rung_usec = UINT64_MAX;
-	r = events_read(fd, agent->reconciler.observer.own_nsid, ring, agent);
+	r = events_read(fd,
+		fd == agent->own_bell_fd ? EVENTS_OWN_NETNS : EVENTS_ALL_NETNS,
+		agent->reconciler.observer.own_nsid, ring, agent);
 	if (r < 0) {
 		log_error("cannot read netlink events: %s", strerror(-r));
 		return r;

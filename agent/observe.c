@@ -410,6 +410,7 @@ static bool is_incomplete(const struct observer *observer)
 static int refresh_list(struct observer *observer, const struct config *config)
 {
 	uint64_t begin = spent_usec();
+	int32_t own_nsid = observer->own_nsid;
 	bool files, scanned = false;
 	int r;
 
@@ -420,6 +421,9 @@ static int refresh_list(struct observer *observer, const struct config *config)
 		return r;
 	if (scanned && observer->was_overrun)
 		forget_owners(&observer->snapshot);
+	/* What rang under a number that nobody knew to be ours was taken for another's. */
+	if (observer->own_nsid != own_nsid)
+		observer->own_was_numbered = observer->views_are_stale = true;
 	r = replace_list(observer, config, files);
 	if (r < 0)
 		return r;
@@ -497,7 +501,8 @@ static int refresh_views(struct observer *observer, const struct config *config)
 		int r;
 
 		netns->is_stale = netns->is_stale || all;
-		if (!view_is_stale(netns))
+		/* Who has its number now must not be read on its account: the list comes first. */
+		if (!view_is_stale(netns) || netns->is_renewed)
 			continue;
 		if (monotonic_usec() < netns->not_before && may_pause(observer, config, netns))
 			r = netns->error < 0 ? -EAGAIN : 0;

@@ -147,7 +147,7 @@ uint64_t reconciler_ring(struct reconciler *reconciler, const struct bell *bell)
 
 	if (observer_ring(&reconciler->observer, bell))
 		return 0;
-	if (bell->tc_changed)
+	if (bell->tc_changed || bell->own_overrun)
 		return minds ? 0 : UINT64_MAX;
 	return minds ? interfaces_wait(&reconciler->interfaces) : UINT64_MAX;
 }
@@ -472,6 +472,10 @@ static int read_and_plan(
 	if (r < 0)
 		return r;
 	*ret_refreshed = observer_refresh(&reconciler->observer, reconciler->config);
+	/* Until then events of the host's links were taken for another namespace's. */
+	if (reconciler->observer.own_was_numbered)
+		reconciler->interfaces.stale = reconciler->interfaces.untold = true;
+	reconciler->observer.own_was_numbered = false;
 	if (*ret_refreshed < 0 && *ret_refreshed != -EAGAIN)
 		return *ret_refreshed;
 	r = make_plan(reconciler, ret_desired);

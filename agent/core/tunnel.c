@@ -132,7 +132,7 @@ struct held_set {
 
 enum holder {
 	HOLDER_NONE,
-	HOLDER_HOST, /* the agent's namespace; or the tunnel's own, and it is what the tunnel sends from */
+	HOLDER_HOST, /* the agent's namespace; or it is what the tunnel sends from */
 	HOLDER_OTHER, /* the tunnel's own otherwise, or a third one */
 };
 
@@ -168,8 +168,8 @@ static enum holder find_holder(
 {
 	const struct held key = { .address = address };
 
-	if (held_by(set, address, set->own_seq) || (held_by(set, address, tunnel->netns->seq) &&
-							   ip4_equal(address, tunnel->link->local)))
+	/* POPs tunnel to that one, so it is no server's, be it gone from the interface for a moment. */
+	if (held_by(set, address, set->own_seq) || ip4_equal(address, tunnel->link->local))
 		return HOLDER_HOST;
 	if (set->n > 0 && bsearch(&key, set->list, set->n, sizeof(key), compare_held_address))
 		return HOLDER_OTHER;

@@ -25,7 +25,7 @@ static int subscribe(int fd, enum events_scope scope)
 {
 	static const int all[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_NSID };
 	static const int own[] = { RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_NEIGH,
-		RTNLGRP_TC };
+		RTNLGRP_NEXTHOP, RTNLGRP_TC };
 	const int *groups = scope == EVENTS_ALL_NETNS ? all : own;
 	size_t n = scope == EVENTS_ALL_NETNS ? ELEMENTS_OF(all) : ELEMENTS_OF(own);
 
@@ -131,6 +131,9 @@ static void ring_for(struct nlmsghdr *message, int32_t nsid, bell_fn *ring, void
 	case RTM_DELROUTE:
 	case RTM_NEWRULE:
 	case RTM_DELRULE:
+	/* A route whose nexthop goes, or changes, need not be told of: net/ipv4/nexthop.c, __remove_nexthop_fib(). */
+	case RTM_NEWNEXTHOP:
+	case RTM_DELNEXTHOP:
 		bell.routes_changed = true;
 		break;
 	case RTM_NEWNEIGH:
@@ -187,7 +190,8 @@ static int read_one(int fd, int32_t own_nsid, bell_fn *ring, void *userdata)
 	return 0;
 }
 
-int events_read(int fd, int32_t own_nsid, bell_fn *ring, void *userdata)
+int events_read(
+	int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata)
 {
 	for (int overruns = 0; overruns < OVERRUNS_MAX;) {
 		int r = read_one(fd, own_nsid, ring, userdata);
@@ -195,7 +199,11 @@ int events_read(int fd, int32_t own_nsid, bell_fn *ring, void *userdata)
 		if (r == -EAGAIN || r == -EINTR) /* the socket stays readable, if it was */
 			return 0;
 		if (r == -ENOBUFS || r == -ENOMEM) {
-			struct bell bell = { .nsid = NSID_OWN, .overrun = true };
+			/* Links of the agent's own come with those of all. */
+			struct bell bell = { .nsid = NSID_OWN,
+				.routes_changed = true,
+				.overrun = scope == EVENTS_ALL_NETNS,
+				.own_overrun = scope == EVENTS_OWN_NETNS };
 
 			ring(&bell, userdata);
 			overruns++;

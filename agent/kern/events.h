@@ -2,7 +2,7 @@
 #pragma once
 /*
  * Two netlink sockets. One hears links, IPv4 addresses and nsids of every namespace that has an nsid.
- * The other hears what matters in the agent's own only (routes, rules, neighbours, qdiscs and filters),
+ * The other hears what matters in the agent's own only (routes, nexthops, rules, neighbours, qdiscs and filters),
  * for of these hundreds of namespaces would send far more than is wanted, and a socket cannot ask
  * for some groups of all and some groups of one. Their messages are bells: they say where to look, never
  * what is there.
@@ -22,20 +22,21 @@ struct bell {
 	bool nsid_given;    /* a namespace got the number `changed_nsid` … */
 	bool nsid_taken;    /* … or lost it, with its life: the next one may get it at once */
 	int32_t changed_nsid;
-	bool routes_changed; /* a route, rule or link of the agent's own namespace */
+	bool routes_changed; /* a route, nexthop, rule or link of the agent's own namespace */
 	bool tc_changed;     /* a qdisc or filter of `tc_ifindex`, in the agent's own */
 	uint32_t tc_ifindex;
 	bool neighbour_changed; /* the entry of this neighbour */
 	uint32_t neighbour_ifindex;
 	struct ip4 neighbour;
-	bool overrun; /* messages were lost: everything may have changed */
+	/* Messages were lost, hence of all namespaces, or of what matters in the agent's own only, any may have changed. */
+	bool overrun, own_overrun;
 };
 
 typedef void bell_fn(const struct bell *bell, void *userdata);
 
 enum events_scope {
 	EVENTS_ALL_NETNS, /* links, addresses, nsids */
-	EVENTS_OWN_NETNS, /* routes, rules, neighbours, qdiscs and filters */
+	EVENTS_OWN_NETNS, /* routes, nexthops, rules, neighbours, qdiscs and filters */
 };
 
 /*
@@ -45,11 +46,12 @@ enum events_scope {
 int events_open(enum events_scope scope, int receive_buffer, int *ret_fd);
 
 /*
- * Reads until nothing is left, calling `ring` for each. `own_nsid`: the number that the agent's namespace
+ * Reads until nothing is left, calling `ring` for each. `scope`: what it was opened for. `own_nsid`: the number that the agent's namespace
  * has in itself, if somebody gave it one (NSID_NONE: nobody did); its messages then carry it.
  * 0 or -errno.
  */
-int events_read(int fd, int32_t own_nsid, bell_fn *ring, void *userdata);
+int events_read(
+	int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata);
 
 /*
  * The same for what one datagram brought: any bytes, aligned as a struct nlmsghdr. `nsid`: the namespace

@@ -56,3 +56,20 @@ def test_a_small_table_is_followed_at_once(sandbox):
         wait_for(lambda last=reads: agent_view(sandbox)["route_reads"] > last, "read")
         seconds.append(time.monotonic() - start)
     assert sorted(seconds)[-3] < 2, seconds  # two at most are those of a machine that stood still
+
+
+def test_a_nexthop_that_goes_takes_its_route_along(sandbox):
+    """The kernel tells of the nexthop alone."""
+    sandbox.do("ip", "link", "add", "wan2", "type", "veth", "peer", "name", "gateway2")
+    sandbox.do("ip", "addr", "add", "198.19.0.2/24", "dev", "wan2")
+    for device in ("wan2", "gateway2"):
+        sandbox.do("ip", "link", "set", device, "up")
+    sandbox.do("ip", "route", "del", "default")
+    sandbox.do("ip", "nexthop", "add", "id", "10", "via", "198.18.0.1", "dev", "wan")
+    sandbox.do("ip", "route", "add", "default", "nhid", "10", "metric", "100")
+    sandbox.start_agent()
+    assert [i["name"] for i in sandbox.read_status()["interfaces"]] == ["wan"]
+    sandbox.do("ip", "route", "add", "default", "via", "198.19.0.1", "metric", "200")
+    wait_for(lambda: [i["name"] for i in sandbox.read_status()["interfaces"]] == ["wan", "wan2"], "a second one")
+    sandbox.do("ip", "nexthop", "del", "id", "10")
+    wait_for(lambda: [i["name"] for i in sandbox.read_status()["interfaces"]] == ["wan2"], "what is left", 10)

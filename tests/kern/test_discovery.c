@@ -330,6 +330,8 @@ static void note_bell(const struct bell *bell, void *userdata)
 	struct bell *sum = userdata;
 
 	sum->overrun = sum->overrun || bell->overrun;
+	sum->own_overrun = sum->own_overrun || bell->own_overrun;
+	sum->routes_changed = sum->routes_changed || bell->routes_changed;
 	sum->netns_changed = sum->netns_changed || bell->netns_changed;
 	sum->veth_changed = sum->veth_changed || bell->veth_changed;
 	sum->nsid_given = sum->nsid_given || bell->nsid_given;
@@ -355,18 +357,50 @@ static void test_overrun(void **state)
 	(void)state;
 	assert_int_equal(events_open(EVENTS_ALL_NETNS, 1, &fd), 0);
 	flap(2);
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, &sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, &sum), 0);
 	assert_true(sum.netns_changed);
 	flap(200);
 	sum = (struct bell){ 0 };
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, &sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, &sum), 0);
 	assert_true(sum.overrun);
 	/* It hears on. */
 	flap(2);
 	sum = (struct bell){ 0 };
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, &sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, &sum), 0);
 	assert_true(sum.netns_changed);
 	flap(1);
+}
+
+/* Of routes more may come than is heard, and nothing of namespaces is lost by it. */
+static void test_a_flood_of_routes(void **state)
+{
+	struct bell sum = { 0 };
+	_cleanup_close_ int fd = -1;
+
+	(void)state;
+	assert_int_equal(events_open(EVENTS_OWN_NETNS, 1, &fd), 0);
+	make("ip link set lo up");
+	make("for i in $(seq 1 200); do echo route add 10.77.0.$i/32 dev lo; done | ip -batch -");
+	assert_int_equal(events_read(fd, EVENTS_OWN_NETNS, NSID_NONE, note_bell, &sum), 0);
+	assert_true(sum.own_overrun && sum.routes_changed);
+	assert_false(sum.overrun);
+	make("ip link set lo down");
+}
+
+/* What is told of a nexthop stands for the routes by it. */
+static void test_bells_of_nexthops(void **state)
+{
+	struct bell sum = { 0 };
+	_cleanup_close_ int fd = -1;
+
+	(void)state;
+	make("ip link add one type veth peer name other && ip link set one up && ip link set other up");
+	make("ip nexthop add id 10 dev one");
+	assert_int_equal(events_open(EVENTS_OWN_NETNS, 0, &fd), 0);
+	make("ip nexthop del id 10");
+	assert_int_equal(events_read(fd, EVENTS_OWN_NETNS, NSID_NONE, note_bell, &sum), 0);
+	assert_true(sum.routes_changed);
+	make("ip link del one");
 }
 
 static void test_bells_of_neighbours(void **state)
@@ -378,11 +412,11 @@ static void test_bells_of_neighbours(void **state)
 	(void)state;
 	assert_int_equal(events_open(EVENTS_ALL_NETNS, 0, &fd), 0);
 	flap(1);
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, &sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, &sum), 0);
 	assert_false(sum.veth_changed || sum.nsid_given);
 	child = spawn(CLONE_NEWNET, 0);
 	in_netns(child, "ip link add inside type veth peer name outside");
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, &sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, &sum), 0);
 	assert_false(sum.veth_changed || sum.nsid_given);
 	{
 		char command[64];
@@ -390,7 +424,7 @@ static void test_bells_of_neighbours(void **state)
 		(void)snprintf(command, sizeof(command), "ip link set outside netns %d", getpid());
 		in_netns(child, command);
 	}
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, &sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, &sum), 0);
 	assert_true(sum.veth_changed && sum.nsid_given);
 	reap(child);
 }
@@ -589,18 +623,53 @@ static void test_reused_number(void **state)
 	assert_non_null(known(&observer, nsid));
 	assert_int_equal(known(&observer, nsid)->owner, OWNER_OTHER);
 	seq = known(&observer, nsid)->seq;
-	assert_int_equal(events_read(fd, NSID_NONE, ring, &observer), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
 	assert_false(known(&observer, nsid)->is_renewed);
 	reap(first);
 	assert_true(is_gone_soon(nsid));
 	second = spawn(CLONE_NEWNET, 0);
 	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)second, &again), 0);
 	assert_int_equal(again, nsid);
-	assert_int_equal(events_read(fd, NSID_NONE, ring, &observer), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
 	refresh(&observer);
 	assert_non_null(known(&observer, nsid));
 	assert_int_equal(known(&observer, nsid)->owner, OWNER_HOST);
 	assert_true(known(&observer, nsid)->seq > seq);
+	reap(second);
+	assert_true(is_gone_soon(nsid));
+}
+
+/* ... nor is it read on the account of the one before, while the list has to wait for its time. */
+static void test_a_number_that_a_stranger_gets(void **state)
+{
+	_cleanup_(observer_done) struct observer observer;
+	_cleanup_close_ int fd = -1;
+	pid_t first, second;
+	int32_t nsid, again;
+
+	(void)state;
+	assert_int_equal(events_open(EVENTS_ALL_NETNS, 0, &fd), 0);
+	first = spawn(CLONE_NEWNET, 0);
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)first, &nsid), 0);
+	observer_init(&observer, rtnl);
+	refresh(&observer);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
+	assert_int_equal(known(&observer, nsid)->owner, OWNER_HOST);
+	reap(first);
+	assert_true(is_gone_soon(nsid));
+	second = spawn(CLONE_NEWUSER | CLONE_NEWNET, 0);
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)second, &again), 0);
+	assert_int_equal(again, nsid);
+	in_netns(second, "ip address add 203.0.113.66/32 dev lo");
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
+	observer.list_not_before = observer.scan_not_before = monotonic_usec() + SHORT_PAUSE;
+	(void)observer_refresh(&observer, &config);
+	assert_int_equal(known(&observer, nsid)->owner, OWNER_HOST);
+	assert_int_equal(known(&observer, nsid)->view.n_addresses, 0);
+	(void)usleep(SHORT_PAUSE);
+	refresh(&observer);
+	assert_int_equal(known(&observer, nsid)->owner, OWNER_OTHER);
+	assert_int_equal(known(&observer, nsid)->view.n_addresses, 1);
 	reap(second);
 	assert_true(is_gone_soon(nsid));
 }
@@ -620,7 +689,7 @@ static void test_late_word_of_a_number(void **state)
 	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)first, &nsid), 0);
 	observer_init(&observer, rtnl);
 	refresh(&observer);
-	assert_int_equal(events_read(fd, NSID_NONE, ring, &observer), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
 	reap(first);
 	assert_true(is_gone_soon(nsid));
 	second = spawn(CLONE_NEWNET, 0);
@@ -633,7 +702,7 @@ static void test_late_word_of_a_number(void **state)
 	refresh(&observer);
 	assert_non_null(known(&observer, nsid));
 	assert_string_equal(netns_label(known(&observer, nsid)), "late");
-	assert_int_equal(events_read(fd, NSID_NONE, ring, &observer), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
 	observer.list_not_before = 0;
 	assert_int_equal(observer_refresh(&observer, &config), 0);
 	assert_non_null(known(&observer, nsid));
@@ -945,7 +1014,7 @@ static void flap_in(pid_t pid, int fd, struct bell *sum)
 	(void)close(netns);
 	(void)close(own);
 	*sum = (struct bell){ 0 };
-	assert_int_equal(events_read(fd, NSID_NONE, note_bell, sum), 0);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, note_bell, sum), 0);
 }
 
 /* He rings so much that events are lost: then all is doubtful, and still what he has is read when it is due. */
@@ -1029,6 +1098,35 @@ static void test_cost_of_processes(void **state)
 	reap(leader);
 }
 
+/*
+ * Somebody gives the agent's own namespace a number. Kernels before 7.1 put it on its messages, so what changes
+ * before the agent knows is taken for another namespace's.
+ */
+static void test_a_number_of_its_own(void **state)
+{
+	const struct bell bell = { .nsid = 0, .netns_changed = true };
+	_cleanup_(observer_done) struct observer observer;
+	size_t before;
+
+	(void)state;
+	assert_int_equal(unshare(CLONE_NEWNET), 0); /* that of the tests has one already */
+	rtnl_close(rtnl);
+	assert_int_equal(rtnl_open(&rtnl), 0);
+	observer_init(&observer, rtnl);
+	refresh(&observer);
+	assert_int_equal(observer.own_nsid, NSID_NONE);
+	observer.own_was_numbered = false;
+	before = known(&observer, NSID_OWN)->view.n_addresses;
+	make("mkdir -p /run/netns && ip netns attach me $$ && ip netns set me auto");
+	make("ip address add 198.51.100.77/32 dev lo");
+	assert_true(observer_ring(&observer, &bell));
+	observer.list_not_before = 0;
+	assert_int_equal(observer_refresh(&observer, &config), 0);
+	assert_int_not_equal(observer.own_nsid, NSID_NONE);
+	assert_true(observer.own_was_numbered);
+	assert_int_equal(known(&observer, NSID_OWN)->view.n_addresses, before + 1);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -1053,8 +1151,9 @@ static int run(void)
 {
 	const struct CMUnitTest tests[] = {
 		/* First: the end of former tests' namespaces would be heard in it. */
-		/* Both begin with numbers that nobody has. */
+		/* These begin with numbers that nobody has. */
 		cmocka_unit_test(test_reused_number),
+		cmocka_unit_test(test_a_number_that_a_stranger_gets),
 		cmocka_unit_test(test_late_word_of_a_number),
 		cmocka_unit_test(test_a_process_that_comes_home),
 		cmocka_unit_test(test_processes),
@@ -1064,6 +1163,8 @@ static int run(void)
 		cmocka_unit_test(test_odd_files),
 		cmocka_unit_test(test_links_to_processes),
 		cmocka_unit_test(test_overrun),
+		cmocka_unit_test(test_a_flood_of_routes),
+		cmocka_unit_test(test_bells_of_nexthops),
 		cmocka_unit_test(test_bells_of_neighbours),
 		cmocka_unit_test(test_interrupted_dump),
 		cmocka_unit_test(test_a_namespace_filled_beyond_limits),
@@ -1073,6 +1174,8 @@ static int run(void)
 		cmocka_unit_test(test_a_crowd_of_strangers),
 		cmocka_unit_test(test_proc_is_not_read_for_each_bell),
 		cmocka_unit_test(test_cost_of_processes),
+		/* Last: it leaves the namespace. */
+		cmocka_unit_test(test_a_number_of_its_own),
 	};
 
 	return cmocka_run_group_tests_name("discovery", tests, set_up, tear_down);

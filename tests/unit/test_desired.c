@@ -46,6 +46,14 @@ static const struct world_case cases[] = {
 			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
 	},
 	{
+		.name = "model B while nobody has it, as an address that moves from one host to another: it sends from it",
+		.world = "host\n"
+			 "netns game1\n"
+			 " tun0 203.0.113.1 198.51.100.10 local=198.51.100.10\n",
+		.outcome = "game1/tun0 mapped auto:remote\n"
+			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+	},
+	{
 		.name = "an interface of a third namespace has it: a router's, or a rival's trick",
 		.config = "{\"rules\": [{\"match\": {\"netns\": \"game2\"},"
 			  " \"set\": {\"game_server_ip\": \"remote\"}},"
