@@ -51,6 +51,15 @@ static struct mode_override *find(
 	return NULL;
 }
 
+static struct mode_override *find_by_seq(
+	const struct overrides *overrides, uint64_t seq, const char *ifname)
+{
+	for (size_t i = 0; i < overrides->n; i++)
+		if (overrides->list[i].seq == seq && strcmp(overrides->list[i].ifname, ifname) == 0)
+			return &overrides->list[i];
+	return NULL;
+}
+
 static int insert(
 	struct overrides *overrides, const char *netns, const char *ifname, size_t *ret_place)
 {
@@ -90,7 +99,17 @@ int overrides_set(struct overrides *overrides, const char *netns, const char *if
 	}
 	override->mode = mode;
 	override->until_reload = until_reload;
+	override->seq = OVERRIDE_SEQ_NONE;
 	return 0;
+}
+
+void overrides_bind(
+	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq)
+{
+	struct mode_override *override = find(overrides, netns, ifname);
+
+	if (override)
+		override->seq = seq;
 }
 
 static void remove_at(struct overrides *overrides, size_t i)
@@ -128,6 +147,7 @@ int overrides_copy(const struct overrides *overrides, struct overrides *ret)
 
 		if (r < 0)
 			return r;
+		overrides_bind(&copy, from->netns, from->ifname, from->seq);
 	}
 	*ret = copy;
 	copy = (struct overrides){ 0 };
@@ -154,7 +174,8 @@ const struct mode_override *overrides_find(
 		if (override)
 			return override;
 	}
-	return find(overrides, netns_label(netns), link->name);
+	override = find(overrides, netns_label(netns), link->name);
+	return override ? override : find_by_seq(overrides, netns->seq, link->name);
 }
 
 json_t *overrides_json(const struct overrides *overrides)

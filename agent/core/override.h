@@ -2,13 +2,15 @@
 #pragma once
 /*
  * Modes that an operator gave single tunnels at run time: they win over the configuration until taken
- * back. Known by name, so that one holds for a tunnel that goes and comes back. Pure.
+ * back. Known by name, so that one holds for a tunnel that goes and comes back, and by the namespace, whose name may be
+ * that of who happens to live there. Pure.
  */
 
 #include <jansson.h>
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "agent/core/config.h"
 
@@ -21,7 +23,14 @@ struct mode_override {
 	char ifname[IFNAMSIZ];
 	enum maps_mode mode;
 	bool until_reload; /* a reload of the configuration takes it back */
+	/*
+	 * The namespace that it was given to, whatever that is called later; OVERRIDE_SEQ_NONE: an agent before this one
+	 * was asked.
+	 */
+	uint64_t seq;
 };
+
+#define OVERRIDE_SEQ_NONE UINT64_MAX
 
 struct overrides {
 	struct mode_override *list; /* by netns, then ifname */
@@ -33,6 +42,9 @@ void overrides_done(struct overrides *overrides);
 /* 0; -E2BIG: there are too many; -EINVAL: a name that nothing can have; -ENOMEM. */
 int overrides_set(struct overrides *overrides, const char *netns, const char *ifname,
 	enum maps_mode mode, bool until_reload);
+/* Of one that is there: for that namespace, too. */
+void overrides_bind(
+	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq);
 /* Whether there was one. */
 bool overrides_remove(struct overrides *overrides, const char *netns, const char *ifname);
 /* Those that a reload takes back. */

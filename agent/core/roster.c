@@ -302,13 +302,12 @@ static int add_found(struct netns *netns, const struct sighting *sighting)
 }
 
 /* The number is all there is to call it by. */
-static int add_nobody(struct netns *netns)
+static int label_by_number(struct netns *netns)
 {
-	if (asprintf(&netns->label, "nsid-%d", netns->nsid) < 0) {
-		netns->label = NULL;
-		return -ENOMEM;
-	}
-	return netns->n_found > 0 ? 0 : add_string(&netns->found, &netns->n_found, "nsid only");
+	if (asprintf(&netns->label, "nsid-%d", netns->nsid) >= 0)
+		return 0;
+	netns->label = NULL;
+	return -ENOMEM;
 }
 
 /* The kernel's word counts; of processes one in another user namespace is enough to doubt. */
@@ -391,8 +390,8 @@ static int collect(const struct refs *refs, const struct netns_id *own, struct r
 		struct netns *netns = &roster->list[i].netns;
 
 		sort_names(netns);
-		if (netns->nsid != NSID_OWN && netns->n_names == 0 && !netns->label)
-			r = add_nobody(netns);
+		if (netns->n_found == 0)
+			r = add_string(&netns->found, &netns->n_found, "nsid only");
 	}
 	return r;
 }
@@ -443,6 +442,62 @@ static int match(struct roster *roster, struct snapshot *old)
 			recognize(member, index[j]);
 	}
 	return 0;
+}
+
+static int relabel(struct netns *netns, const char *label)
+{
+	char *copy = strdup(label);
+
+	if (!copy)
+		return -ENOMEM;
+	free(netns->label);
+	netns->label = copy;
+	return 0;
+}
+
+/* Whether somebody lives there who is called so. References are those of one namespace. */
+static bool has_resident(const struct ref *refs, size_t n, const char *label)
+{
+	for (size_t i = 0; i < n; i++)
+		if (refs[i].sighting->label && strcmp(refs[i].sighting->label, label) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * What people call one that has no file name: who lives there. That holds as long as it is true of anybody there, and
+ * while nobody is seen there; else modes and rules that are for that label would not be for it after a restart of the
+ * process that happened to be the first.
+ */
+static int label(struct member *member, const struct ref *refs, size_t n_refs)
+{
+	struct netns *netns = &member->netns;
+	const char *known = member->known ? member->known->label : NULL;
+
+	if (netns->nsid == NSID_OWN)
+		return 0;
+	if (known && (!netns->label || has_resident(refs, n_refs, known)))
+		return relabel(netns, known);
+	return netns->n_names == 0 && !netns->label ? label_by_number(netns) : 0;
+}
+
+/* Both are sorted by nsid. */
+static int label_all(struct roster *roster, const struct refs *refs)
+{
+	size_t first = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < roster->n; i++) {
+		int32_t nsid = roster->list[i].netns.nsid;
+		size_t n = 0;
+
+		while (first < refs->n && refs->list[first].nsid < nsid)
+			first++;
+		while (first + n < refs->n && refs->list[first + n].nsid == nsid)
+			n++;
+		r = label(&roster->list[i], &refs->list[first], n);
+	}
+	return r;
 }
 
 static int compare_names(const struct netns *a, const struct netns *b)
@@ -549,7 +604,8 @@ int roster_make(const struct sightings *sources, size_t n_sources, const struct 
 
 	if ((r = gather_skipped(sources, n_sources, &fresh)) < 0 ||
 		(r = refs_make(sources, n_sources, own_nsid, old, &refs)) < 0 ||
-		(r = collect(&refs, own, &roster)) < 0 || (r = match(&roster, old)) < 0)
+		(r = collect(&refs, own, &roster)) < 0 || (r = match(&roster, old)) < 0 ||
+		(r = label_all(&roster, &refs)) < 0)
 		return r;
 	if (fresh.n_skipped > 0)
 		qsort(fresh.skipped, fresh.n_skipped, sizeof(*fresh.skipped), compare_skipped);

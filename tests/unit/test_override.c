@@ -89,6 +89,27 @@ static void it_lifts_no_distrust(void **state)
 	assert_int_equal(tunnels.list[4].reason, REASON_UNTRUSTED);
 }
 
+/* By the name that it was given for, whoever has it, and where it was given, whatever is said of that later. */
+static void it_stays_where_it_was_given(void **state)
+{
+	_cleanup_(overrides_done) struct overrides overrides = { 0 }, copy = { 0 };
+
+	(void)state;
+	assert_int_equal(
+		overrides_set(&overrides, "former.service", "tun0", MAPS_MODE_TUNNEL, false), 0);
+	overrides_bind(&overrides, "former.service", "tun0", 3); /* app.service's */
+	assert_modes(&overrides, "{}",
+		"direct/default direct/default direct/default tunnel/override direct/default");
+	assert_int_equal(
+		overrides_set(&overrides, "app.service", "tun0", MAPS_MODE_SHADOW, false), 0);
+	assert_int_equal(overrides_copy(&overrides, &copy), 0);
+	assert_modes(&copy, "{}",
+		"direct/default direct/default direct/default shadow/override direct/default");
+	assert_true(overrides_remove(&copy, "app.service", "tun0"));
+	assert_modes(&copy, "{}",
+		"direct/default direct/default direct/default tunnel/override direct/default");
+}
+
 static void text_brings_them_back(void **state)
 {
 	_cleanup_(overrides_done) struct overrides overrides = { 0 }, again = { 0 }, kept = { 0 };
@@ -154,6 +175,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_wins_over_rules_and_defaults),
 		cmocka_unit_test(it_lifts_no_distrust),
+		cmocka_unit_test(it_stays_where_it_was_given),
 		cmocka_unit_test(text_brings_them_back),
 		cmocka_unit_test(another_text_is_refused),
 		cmocka_unit_test(there_is_a_bound),

@@ -168,6 +168,43 @@ static void test_each_once_with_all_names(void **state)
 	assert_string_equal(scene->snapshot.netns[1].label, "csgo.service");
 }
 
+/* Whose label a namespace has that has no file: his, as long as he is there, and while nobody is. */
+static void test_a_label_outlives_its_process(void **state)
+{
+	struct scene *scene = *state;
+
+	(void)see_process(scene, 41, 9, "game1.service", OWNER_HOST);
+	(void)see_process(scene, 50, 9, "sidecar.service", OWNER_HOST);
+	pass(scene);
+	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "game1.service");
+	/* Started anew, it is no longer the first. */
+	look_away(scene);
+	(void)see_process(scene, 50, 9, "sidecar.service", OWNER_HOST);
+	(void)see_process(scene, 60, 9, "game1.service", OWNER_HOST);
+	pass(scene);
+	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "game1.service");
+	look_away(scene);
+	(void)see(scene, SIGHTING_NSID, 9);
+	pass(scene);
+	assert_string_equal(outcome(scene),
+		"0 host host -1 1 | the agent's own\n"
+		"1 game1.service host 9 0 | nsid only\n");
+	/* Somebody else alone: it is his. */
+	look_away(scene);
+	(void)see_process(scene, 50, 9, "sidecar.service", OWNER_HOST);
+	pass(scene);
+	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "sidecar.service");
+	/* A number is nobody's name. */
+	look_away(scene);
+	(void)see(scene, SIGHTING_NSID, 12);
+	pass(scene);
+	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "nsid-12");
+	look_away(scene);
+	(void)see_process(scene, 70, 12, "game2.service", OWNER_HOST);
+	pass(scene);
+	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "game2.service");
+}
+
 /* The same whatever the order of directory entries and of the kernel's list. */
 static void test_order_does_not_depend_on_the_sources(void **state)
 {
@@ -219,9 +256,9 @@ static void test_owner(void **state)
 	(void)see_process(scene, 15, 2, "b", OWNER_HOST);
 	(void)see(scene, SIGHTING_NSID, 3);
 	pass(scene);
-	assert_string_equal(outcome(scene), HOST "1 nsid-1 host 1 101 | nsid only\n"
+	assert_string_equal(outcome(scene), HOST "1 a host 1 101 | nsid only\n"
 						 "2 b other 2 0 | process 15\n"
-						 "3 nsid-3 host 3 0 | nsid only\n");
+						 "3 c host 3 0 | nsid only\n");
 }
 
 static void give_views(struct scene *scene)
@@ -370,7 +407,7 @@ static void test_strangers_give_way(void **state)
 		(void)see(scene, SIGHTING_NSID, 70 + i);
 	pass(scene);
 	assert_string_equal(outcome(scene), HOST "6 nsid-50 host 50 150 | nsid only\n"
-						 "7 nsid-51 host 51 0 | nsid only\n"
+						 "7 rust host 51 0 | nsid only\n"
 						 "9 nsid-70 unknown 70 0 | nsid only\n"
 						 "10 nsid-71 unknown 71 0 | nsid only\n"
 						 "11 nsid-72 unknown 72 0 | nsid only\n");
@@ -430,6 +467,7 @@ int main(void)
 		TEST(test_order_does_not_depend_on_the_sources),
 		TEST(test_owner),
 		TEST(test_what_is_known_is_taken_over),
+		TEST(test_a_label_outlives_its_process),
 		TEST(test_a_number_of_another_is_no_acquaintance),
 		TEST(test_unknown_is_not_absent),
 		TEST(test_the_own_number_is_the_own_namespace),
