@@ -566,6 +566,8 @@ static int control_reload(void *userdata, json_t **ret_why)
 	r = reload(agent, &taken);
 	if (r < 0 || taken == 0)
 		return r;
+	/* This is answered without a pass. */
+	(void)publisher_publish(&agent->publisher);
 	*ret_why = status_config_error(config_name(agent), &agent->config_error);
 	return *ret_why ? -EINVAL : -ENOMEM;
 }

@@ -24,6 +24,9 @@ def furnish(sandbox):
     real, status = sandbox.read_status(), load(EXAMPLES / "status.json")
     status["interfaces"] = real["interfaces"]
     status["agent"] = real["agent"]
+    (own,) = [netns for netns in real["namespaces"] if netns["nsid"] is None]
+    (example,) = [netns for netns in status["namespaces"] if netns["nsid"] is None]
+    example["inode"] = own["inode"]
     # A guest's tunnel with the remote of minecraft's would make it two.
     status["tunnels"] = [tunnel for tunnel in status["tunnels"] if tunnel["netns"] != "unshared"]
     sandbox.write_status(status)
@@ -417,6 +420,33 @@ def test_a_remote_that_leaves_by_another_interface(host, fits):
     assert "interfaces" in only(steps, "attached")["remedy"]
 
 
+def test_a_tunnel_whose_source_leaves_by_another_interface(host, fits):
+    """As the kernel routes it: from the address that the tunnel sends from."""
+    host.do("ip", "link", "add", "other", "type", "veth", "peer", "name", "end")
+    for name in ("end", "other"):
+        host.do("ip", "link", "set", name, "up")
+    document = host.read_status()
+    (tunnel,) = [tunnel for tunnel in document["tunnels"] if tunnel["netns"] == "minecraft"]
+    tunnel["local"] = "198.18.0.2"
+    host.write_status(document)
+    assert explain(host, fits, "minecraft")[0] == 0
+    host.do("ip", "route", "add", "default", "dev", "other", "table", "100")
+    host.do("ip", "rule", "add", "from", "198.18.0.2", "lookup", "100")
+    code, _document, steps = explain(host, fits, "minecraft")
+    assert code == 4 and "by other" in only(steps, "route")["text"]
+    tunnel["local"] = "10.9.9.9"  # of a namespace behind a veth
+    host.write_status(document)
+    assert explain(host, fits, "minecraft")[0] == 0
+
+
+def test_from_another_namespace(host, fits):
+    host.do("ip", "netns", "add", "game1")
+    done = host.run("nsenter", "--net=/run/netns/game1", CTL, "-j", "explain", "minecraft")
+    steps = {step["step"]: step for step in json.loads(done.stdout)["steps"]}
+    assert steps["route"]["result"] == "warn" and "another network namespace" in steps["route"]["text"]
+    assert "attached" not in steps
+
+
 def test_a_remote_without_a_route(host, fits):
     host.do("ip", "route", "del", "default")
     code, _document, steps = explain(host, fits, "minecraft")
@@ -457,7 +487,16 @@ def test_without_a_status_an_address_is_found_in_the_maps(host, fits, is_error):
     code, document, steps = explain(host, fits, "203.0.113.10")
     assert (code, document["tunnel"]) == (0, None)
     assert "says the pinned map" in only(steps, "row")["text"]
-    assert only(steps, "attached")["result"] == "ok"
+    assert "without a status" in only(steps, "attached")["text"] and "ago" not in only(steps, "agent")["text"]
+    assert explain(host, fits, "192.0.2.1")[0] == 0, "two of the rows below it send direct"
+    host.add_row("192.0.2.9", None, slot=6, flags=1)
+    host.add_row("192.0.2.9", "198.51.100.40", slot=7, inner_source="198.51.100.40", mode=2)
+    code, _document, steps = explain(host, fits, "192.0.2.9")
+    assert code == 4 and "no row of an inner source" in only(steps, "mode")["text"]
+    # A remote is meant before a game server IP is.
+    host.add_row("192.0.2.8", "203.0.113.9", slot=8, mode=2)
+    host.add_row("203.0.113.9", "203.0.113.9", slot=9)
+    assert explain(host, fits, "203.0.113.9")[0] == 0
     code, document = host.ctl_json("explain", "minecraft")
     assert code == 3
     is_error(document, "agent-unreachable")

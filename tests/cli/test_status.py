@@ -115,6 +115,41 @@ def test_after_detach(sandbox, fits):
     assert done.returncode == 3 and done.stdout.startswith("stopped  0/1 attached  ")
 
 
+@pytest.mark.parametrize("nobody", [False, True], ids=["root", "nobody"])
+def test_of_a_dead_agent_whose_interface_is_another_now(sandbox, nobody):
+    """Its pin is still there, and means nothing."""
+    sandbox.start_agent()
+    sandbox.stop_agent(signal.SIGKILL)
+    ask = sandbox.ctl_as_nobody if nobody else sandbox.ctl
+    sandbox.do("chmod", "-R", "a+rX", "/run/ipipdirect", PINS)
+    assert "wan: attached" in ask("status").stdout
+    sandbox.do("ip", "link", "del", "wan")
+    sandbox.do("ip", "link", "add", "wan", "type", "veth", "peer", "name", "gateway")
+    done = ask("status")
+    assert done.returncode == 3
+    assert "nothing is attached" in done.stdout and "wan: detached since" in done.stdout
+    assert ask("-br", "status").stdout.startswith("stopped  0/1 attached  ")
+    (interface,) = json.loads(ask("-j", "status").stdout)["interfaces"]
+    assert (interface["attachment"], interface["error"]) == ("none", "detached since")
+    assert 'ipipdirect_interface_attached{interface="wan"} 0' in ask("metrics").stdout
+
+
+def test_of_an_agent_that_hangs(sandbox, is_error):
+    sandbox.start_agent("--resync-interval", "1")
+    sandbox.agent.send_signal(signal.SIGSTOP)
+    assert sandbox.ctl("status").returncode == 0
+    sandbox.do("touch", "-d", "-20 seconds", "/run/ipipdirect/status.json")
+    done = sandbox.ctl("status")
+    assert done.returncode == 4 and re.search(r"^State +stale: this is how it was 2\ds ago, see", done.stdout, re.M)
+    done = sandbox.ctl("-br", "status")
+    assert done.returncode == 4 and done.stdout.startswith("stale  1/1 attached  ")
+    assert sandbox.ctl_json("status")[0] == 4
+    status, document = sandbox.ctl_json("resync")
+    assert status == 3
+    is_error(document, "timeout")
+    sandbox.agent.send_signal(signal.SIGCONT)
+
+
 def test_of_a_dead_agent_without_a_file_shows_the_pins(sandbox, is_error):
     sandbox.once()
     sandbox.do("rm", "/run/ipipdirect/status.json")

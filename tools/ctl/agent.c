@@ -61,18 +61,6 @@ int agent_lock(int *ret_fd)
 	return 0;
 }
 
-int agent_stat_lock(struct stat *ret)
-{
-	_cleanup_free_ char *path = NULL;
-	int r = run_path(LOCK_FILE, &path);
-
-	if (r < 0) {
-		path = NULL;
-		return r;
-	}
-	return lstat(path, ret) < 0 ? -errno : 0;
-}
-
 static enum agent_life ask_life(void)
 {
 	_cleanup_close_ int fd = -1;
@@ -217,6 +205,38 @@ const json_t *agent_netns(const json_t *document, const char *label)
 			return netns;
 	}
 	return NULL;
+}
+
+uint32_t agent_resync_interval(const json_t *document)
+{
+	json_int_t said = json_number(json_object_get(document, "agent"), "resync_interval");
+
+	if (said > 0 && said <= CONFIG_RESYNC_INTERVAL_MAX_S)
+		return (uint32_t)said;
+	return CONFIG_RESYNC_INTERVAL_DEFAULT_S;
+}
+
+bool agent_is_stale(const struct agent_view *view)
+{
+	return view->life == AGENT_RUNNING && view->document &&
+	       time(NULL) - view->written_at >
+		       AGENT_STALE_AFTER(agent_resync_interval(view->document));
+}
+
+int agent_is_of_netns(const json_t *document)
+{
+	const json_t *netns;
+	struct stat st;
+	size_t i;
+
+	if (stat("/proc/self/ns/net", &st) < 0)
+		return -errno;
+	json_array_foreach(json_object_get(document, "namespaces"), i, netns)
+	{
+		if (json_is_null(json_object_get(netns, "nsid")))
+			return (ino_t)json_number(netns, "inode") == st.st_ino;
+	}
+	return -ENOENT;
 }
 
 bool agent_is_detached(const struct agent_view *view)

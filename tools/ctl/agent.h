@@ -6,6 +6,7 @@
  */
 
 #include <jansson.h>
+#include <stdint.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -39,9 +40,6 @@ int agent_fail(const struct ctl *ctl, const struct agent_view *view);
  */
 int agent_lock(int *ret_fd);
 
-/* The lock as a file: the kernel's list of locks names it by inode. */
-int agent_stat_lock(struct stat *ret);
-
 /* Opens the agent's run directory. -ENOENT: no agent was ever here. */
 int agent_open_run_directory(int *ret_fd);
 
@@ -60,6 +58,21 @@ int agent_show(const struct ctl *ctl, json_t *(*make)(const struct agent_view *v
 
 /* The namespace of the document with that label; NULL: none. */
 const json_t *agent_netns(const json_t *document, const char *label);
+
+/* Its passes come at least so often, in seconds, as the document says. */
+uint32_t agent_resync_interval(const json_t *document);
+
+/* A status that is older, in seconds, is of an agent that hangs, or has no room to write. */
+#define AGENT_STALE_AFTER(resync_interval) (3 * (time_t)(resync_interval) + 10)
+
+/* Whether an agent runs, and yet has not written its status for so long. */
+bool agent_is_stale(const struct agent_view *view);
+
+/*
+ * Whether the agent that wrote the document worked in the network namespace that we are in, so that its interface indices
+ * mean something here. 1, 0, -ENOENT: the document does not say, or another -errno.
+ */
+int agent_is_of_netns(const json_t *document);
 
 /* Whether an operator had the agent take the program off: it attaches to nothing by itself. */
 bool agent_is_detached(const struct agent_view *view);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <net/if.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +30,35 @@ static bool is_pinned(const struct attached *attached, uint32_t ifindex)
 	return false;
 }
 
+static int ask_kernel(const json_t *interface, uint32_t ifindex)
+{
+	const char *kind = json_text(interface, "attachment");
+	struct attachment attachment = { .ifindex = ifindex,
+		.kind = strcmp(kind, attachment_kind_name(ATTACHMENT_CLSACT)) == 0
+				? ATTACHMENT_CLSACT
+				: ATTACHMENT_TCX,
+		.program_id = (uint32_t)json_number(interface, "program_id") };
+
+	return dataplane_check(&attachment);
+}
+
+static int ask_name(const struct agent_view *view, const json_t *interface, uint32_t ifindex)
+{
+	char name[IF_NAMESIZE];
+
+	if (agent_is_of_netns(view->document) != 1)
+		return -EXDEV;
+	if (!if_indextoname(ifindex, name))
+		return errno == ENXIO ? -ENODEV : -errno;
+	return strcmp(name, json_text(interface, "name")) == 0 ? 0 : -ENOENT;
+}
+
 int attached_now(
 	const struct attached *attached, const struct agent_view *view, const json_t *interface)
 {
 	const char *attachment = json_text(interface, "attachment");
+	uint32_t ifindex;
+	int r;
 
 	if (!attachment[0] || strcmp(attachment, "none") == 0)
 		return 0;
@@ -40,15 +66,27 @@ int attached_now(
 		return 1;
 	if (attached->error < 0)
 		return attached->error;
-	return is_pinned(attached, (uint32_t)json_number(interface, "ifindex"));
+	ifindex = (uint32_t)json_number(interface, "ifindex");
+	if (!is_pinned(attached, ifindex))
+		return 0;
+	r = geteuid() == 0 ? ask_kernel(interface, ifindex) : ask_name(view, interface, ifindex);
+	/* A pin outlives what it was for, and the interface. */
+	return r == 0 ? 1 : r == -ENOENT || r == -ENODEV ? 0 : r;
+}
+
+size_t attached_count(const struct attached *attached, const struct agent_view *view)
+{
+	const json_t *interface;
+	size_t n = attached->n, i;
+
+	json_array_foreach(json_object_get(view->document, "interfaces"), i, interface) n -=
+		is_pinned(attached, (uint32_t)json_number(interface, "ifindex")) &&
+		attached_now(attached, view, interface) == 0;
+	return n;
 }
 
 int attached_check(const json_t *interface, uint32_t ifindex)
 {
-	const char *kind = json_text(interface, "attachment");
-	struct attachment attachment = { .ifindex = ifindex,
-		.kind = strcmp(kind, "clsact") == 0 ? ATTACHMENT_CLSACT : ATTACHMENT_TCX,
-		.program_id = (uint32_t)json_number(interface, "program_id") };
 	_cleanup_(attached_done) struct attached attached;
 	int r;
 
@@ -57,6 +95,6 @@ int attached_check(const json_t *interface, uint32_t ifindex)
 		return attached.error;
 	r = is_pinned(&attached, ifindex) ? 0 : -ENOENT;
 	if (r == 0 && interface && geteuid() == 0)
-		r = dataplane_check(&attachment);
+		r = ask_kernel(interface, ifindex);
 	return r;
 }

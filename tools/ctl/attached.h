@@ -19,11 +19,15 @@ void attached_read(struct attached *ret);
 void attached_done(struct attached *attached);
 
 /*
- * Whether an interface of the status has the program: by the agent's word while one lives, then by the pins,
- * as somebody may have detached since. 1, 0, or -errno: it cannot be told.
+ * Whether an interface of the status has the program: by the agent's word while one lives, then by the kernel's,
+ * as somebody may have taken it off since. Who is not root learns only whether something is pinned for it, and it is
+ * there. 1, 0, or -errno: it cannot be told.
  */
 int attached_now(
 	const struct attached *attached, const struct agent_view *view, const json_t *interface);
+
+/* Of those that have something pinned, all but those of the status that have not got the program. */
+size_t attached_count(const struct attached *attached, const struct agent_view *view);
 
 /*
  * `interface`: what the status says of it, or NULL. 0: it is there; -ENOENT: it is not; another -errno:

@@ -146,7 +146,7 @@ static void check_agent(const struct facts *facts, struct findings *findings)
 static void check_status(const struct facts *facts, struct findings *findings)
 {
 	time_t synced = json_time_at(agent_of(facts), "synced_at"),
-	       limit = 3 * facts->resync_s + 10;
+	       limit = AGENT_STALE_AFTER(facts->resync_s);
 	time_t age = facts->now - facts->view->written_at;
 
 	if (!document_of(facts)) {

@@ -88,24 +88,6 @@ static void name_interface(const struct agent_view *view, uint32_t ifindex, char
 		ret[0] = '\0';
 }
 
-/* Whether the agent that wrote the status worked in another network namespace than we are in. */
-static bool is_elsewhere(const struct agent_view *view)
-{
-	const json_t *namespaces = json_object_get(view->document, "namespaces");
-	const json_t *namespace;
-	struct stat st;
-	size_t i;
-
-	if (stat("/proc/self/ns/net", &st) < 0)
-		return false;
-	json_array_foreach((json_t *)namespaces, i, namespace)
-	{
-		if (json_is_null(json_object_get(namespace, "nsid")))
-			return json_number(namespace, "inode") != (json_int_t)st.st_ino;
-	}
-	return false;
-}
-
 static bool has_filter(const struct remains *remains)
 {
 	char path[PIN_PATH_MAX];
@@ -125,7 +107,7 @@ static bool has_filter(const struct remains *remains)
 static int check_namespace(
 	const struct ctl *ctl, const struct agent_view *view, const struct remains *remains)
 {
-	if (ctl->force || !is_elsewhere(view) ||
+	if (ctl->force || agent_is_of_netns(view->document) != 0 ||
 		(remains->elsewhere.n == 0 && !has_filter(remains)))
 		return CTL_OK;
 	return ctl_fail(ctl, CTL_FAILED, "wrong-namespace",

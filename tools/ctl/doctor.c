@@ -37,33 +37,6 @@ static struct fact read_number(const char *path)
 }
 
 /* Seconds between two passes of the agent; the usual where its status does not say. */
-static uint32_t read_interval(const json_t *document)
-{
-	json_int_t said = json_number(json_object_get(document, "agent"), "resync_interval");
-
-	if (said > 0 && said <= CONFIG_RESYNC_INTERVAL_MAX_S)
-		return (uint32_t)said;
-	return CONFIG_RESYNC_INTERVAL_DEFAULT_S;
-}
-
-/* Whether the interface indices of the document mean something here. */
-static struct fact ask_own_netns(const json_t *document)
-{
-	const json_t *netns;
-	struct stat st;
-	size_t i;
-
-	if (stat("/proc/self/ns/net", &st) < 0)
-		return (struct fact){ .error = -errno };
-	json_array_foreach(json_object_get(document, "namespaces"), i, netns)
-	{
-		if (json_is_null(json_object_get(netns, "nsid")) &&
-			(ino_t)json_number(netns, "inode") == st.st_ino)
-			return (struct fact){ .value = 1 };
-	}
-	return (struct fact){ .value = 0 };
-}
-
 static void name_programs(struct fact_interface *interface, const uint32_t *ids)
 {
 	for (size_t i = 0; i < interface->n_programs; i++) {
@@ -199,17 +172,19 @@ static int gather_nat(json_t **ret)
 
 static int gather(struct facts *facts)
 {
-	int r;
+	int own_netns, r;
 
 	facts->now = time(NULL);
-	facts->resync_s = read_interval(facts->view->document);
+	facts->resync_s = agent_resync_interval(facts->view->document);
 	if (geteuid() == 0)
 		facts->clears_mark.value = strip_clears_mark(strip_flags());
 	else
 		facts->clears_mark.error = -EPERM;
 	facts->jit = read_number("/proc/sys/net/core/bpf_jit_enable");
 	facts->bpffs_error = live_check_bpffs();
-	facts->own_netns = ask_own_netns(facts->view->document);
+	own_netns = agent_is_of_netns(facts->view->document);
+	facts->own_netns = (struct fact){ .value = own_netns == 1,
+		.error = own_netns < 0 && own_netns != -ENOENT ? own_netns : 0 };
 	facts->nat_error = gather_nat(&facts->nat);
 	r = gather_interfaces(facts);
 	return r < 0 ? r : gather_tunnels(facts);

@@ -174,19 +174,29 @@ static int fail_unknown(const struct inquiry *inquiry)
 		inquiry->ctl->n_args > 1 ? inquiry->ctl->args[1] : "");
 }
 
-/* The row that has the address as remote, inner source or game server IP; SIZE_MAX: none. */
+static bool has_address(const struct row *row, int which, struct ip4 address)
+{
+	switch (which) {
+	case 0:
+		return row->map == ROW_REMOTES && ip4_equal(row->remote, address);
+	case 1:
+		return row->map == ROW_SOURCES && ip4_equal(row->inner_source, address);
+	default:
+		return row->entry.game_server_ip == address.be;
+	}
+}
+
+/* The row that has the address as remote, else as inner source, else as game server IP; SIZE_MAX: none. */
 static size_t find_row(const struct inquiry *inquiry, struct ip4 address)
 {
 	const struct rows *rows = &inquiry->live.rows;
 
 	if (inquiry->live_error < 0)
 		return SIZE_MAX;
-	for (size_t i = 0; i < rows->n; i++)
-		if (ip4_equal(rows->list[i].remote, address) ||
-			(rows->list[i].map == ROW_SOURCES &&
-				ip4_equal(rows->list[i].inner_source, address)) ||
-			rows->list[i].entry.game_server_ip == address.be)
-			return i;
+	for (int which = 0; which < 3; which++)
+		for (size_t i = 0; i < rows->n; i++)
+			if (has_address(&rows->list[i], which, address))
+				return i;
 	return SIZE_MAX;
 }
 

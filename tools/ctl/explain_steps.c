@@ -41,10 +41,15 @@ static void step_agent(struct inquiry *inquiry)
 				"running, but it has not read everything yet");
 		return;
 	case AGENT_STOPPED:
-		findings_add(&inquiry->steps, "agent", RESULT_WARN,
-			"not running: what is in the kernel goes on, but nobody sees what changes; "
-			"this is what it saw %s ago",
-			HUMAN_DURATION(time(NULL) - inquiry->view.written_at));
+		if (document_of(inquiry))
+			findings_add(&inquiry->steps, "agent", RESULT_WARN,
+				"not running: what is in the kernel goes on, but nobody sees what "
+				"changes; this is what it saw %s ago",
+				HUMAN_DURATION(time(NULL) - inquiry->view.written_at));
+		else
+			findings_add(&inquiry->steps, "agent", RESULT_WARN,
+				"not running: what is in the kernel goes on, but nobody sees what "
+				"changes; it has left no status that could be read");
 		findings_remedy(&inquiry->steps, "systemctl start ipipdirect");
 		return;
 	case AGENT_UNKNOWN:
@@ -571,6 +576,13 @@ static void step_attached(
 	const char *error = json_text(interface, "error");
 	int r = attached_check(interface, ifindex);
 
+	if (r == 0 && !document_of(inquiry)) {
+		findings_add(&inquiry->steps, "attached", RESULT_NOTE,
+			"the program is pinned for the egress of %s; whether it is still there cannot "
+			"be told without a status",
+			name);
+		return;
+	}
 	if (r == 0) {
 		findings_add(&inquiry->steps, "attached", RESULT_OK,
 			"the program is on the egress of %s (%s, program %" JSON_INTEGER_FORMAT ")",
@@ -634,14 +646,24 @@ static void step_interface(struct inquiry *inquiry)
 {
 	const char *remote_text = json_text(inquiry->tunnel, "remote");
 	char name[IF_NAMESIZE];
-	struct ip4 remote;
+	struct ip4 remote, local = { 0 };
 	uint32_t ifindex;
 	const json_t *interface;
 	int r;
 
 	if (ip4_parse(remote_text, &remote) < 0)
 		return;
-	r = net_route(remote, &ifindex);
+	if (document_of(inquiry) && agent_is_of_netns(document_of(inquiry)) == 0) {
+		findings_add(&inquiry->steps, "route", RESULT_WARN,
+			"the agent works in another network namespace than this one: where replies "
+			"leave cannot be looked at from here");
+		findings_remedy(
+			&inquiry->steps, "use \"nsenter --net=FILE ipipdirectctl explain ...\"");
+		return;
+	}
+	/* Rules may decide by the source, which is the host's own address for tunnels without a veth between. */
+	(void)ip4_parse(json_text(inquiry->tunnel, "local"), &local);
+	r = net_route(remote, local, &ifindex);
 	if (r < 0 || !if_indextoname(ifindex, name)) {
 		findings_add(&inquiry->steps, "route",
 			r == -ENETUNREACH ? RESULT_FAIL : RESULT_WARN,
@@ -758,6 +780,20 @@ void explain_empty_namespace(struct inquiry *inquiry)
 	findings_remedy(&inquiry->steps, "look with '%s -d link show type ipip'", ip);
 }
 
+/* What the row itself says, and for a shared one those below it. */
+static void step_found_row(struct inquiry *inquiry, const struct row *row)
+{
+	if (is_shared(row) && !has_direct_row(inquiry, &row->remote))
+		findings_add(&inquiry->steps, "mode", RESULT_FAIL,
+			"no row of an inner source below it sends anything direct");
+	else if (is_shared(row))
+		findings_add(&inquiry->steps, "mode", RESULT_NOTE,
+			"packets whose inner source has a row in mode direct go direct");
+	else if (row->entry.mode != MAPS_MODE_DIRECT)
+		findings_add(&inquiry->steps, "mode", RESULT_FAIL, "%s",
+			maps_mode_name((enum maps_mode)row->entry.mode));
+}
+
 void explain_row(struct inquiry *inquiry, size_t row)
 {
 	const struct row *found = &inquiry->live.rows.list[row];
@@ -768,9 +804,7 @@ void explain_row(struct inquiry *inquiry, size_t row)
 	describe_row(found, text, sizeof(text));
 	findings_add(&inquiry->steps, "device", RESULT_WARN, "no tunnel with it is in a status");
 	findings_add(&inquiry->steps, "row", RESULT_OK, "%s, says the pinned map", text);
-	if (!(found->entry.flags & MAPS_FLAG_SHARED) && found->entry.mode != MAPS_MODE_DIRECT)
-		findings_add(&inquiry->steps, "mode", RESULT_FAIL, "%s",
-			maps_mode_name((enum maps_mode)found->entry.mode));
+	step_found_row(inquiry, found);
 	inquiry->counters = inquiry->live.counters[row];
 	inquiry->n_rows = 1;
 	inquiry->tunnel = stand_in;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
@@ -90,7 +91,7 @@ static int on_route(struct nlmsghdr *message, void *userdata)
 	return 0;
 }
 
-int net_route(struct ip4 destination, uint32_t *ret_ifindex)
+static int ask_route(struct ip4 destination, struct ip4 source, uint32_t *ret_ifindex)
 {
 	_cleanup_(nlmsg_freep) struct nl_msg *message = NULL;
 	struct rtmsg header = { .rtm_family = AF_INET, .rtm_dst_len = 32 };
@@ -98,7 +99,8 @@ int net_route(struct ip4 destination, uint32_t *ret_ifindex)
 	int r;
 
 	message = message_new(RTM_GETROUTE, NLM_F_REQUEST, &header, sizeof(header));
-	if (!message || nla_put_u32(message, RTA_DST, destination.be) < 0)
+	if (!message || nla_put_u32(message, RTA_DST, destination.be) < 0 ||
+		(!ip4_is_none(source) && nla_put_u32(message, RTA_SRC, source.be) < 0))
 		return -ENOMEM;
 	r = ask(message, on_route, &ifindex);
 	if (r == 0 && ifindex == 0)
@@ -106,6 +108,26 @@ int net_route(struct ip4 destination, uint32_t *ret_ifindex)
 	if (r == 0)
 		*ret_ifindex = ifindex;
 	return r;
+}
+
+static bool is_own(struct ip4 address)
+{
+	struct ifaddrs *list = NULL;
+	bool found = false;
+
+	if (ip4_is_none(address) || getifaddrs(&list) < 0)
+		return false;
+	for (const struct ifaddrs *i = list; i && !found; i = i->ifa_next)
+		found = i->ifa_addr && i->ifa_addr->sa_family == AF_INET &&
+			((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr.s_addr ==
+				address.be;
+	freeifaddrs(list);
+	return found;
+}
+
+int net_route(struct ip4 destination, struct ip4 source, uint32_t *ret_ifindex)
+{
+	return ask_route(destination, is_own(source) ? source : (struct ip4){ 0 }, ret_ifindex);
 }
 
 static int on_link(struct nlmsghdr *message, void *userdata)

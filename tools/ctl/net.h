@@ -11,8 +11,11 @@
 
 #include "agent/core/ip4.h"
 
-/* The interface by which this namespace sends to `destination`. -ENETUNREACH: none. */
-int net_route(struct ip4 destination, uint32_t *ret_ifindex);
+/*
+ * The interface by which this namespace sends to `destination`, from `source` where that is an address of its own: the
+ * kernel says nothing of others'. -ENETUNREACH: none.
+ */
+int net_route(struct ip4 destination, struct ip4 source, uint32_t *ret_ifindex);
 
 /* The MTU of an interface; of this namespace with NSID_OWN, else of the one with that id. */
 int net_mtu(int32_t nsid, uint32_t ifindex, uint32_t *ret);

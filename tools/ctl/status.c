@@ -141,7 +141,7 @@ static bool is_degraded(const struct report *report)
 {
 	const json_t *agent = json_object_get(report->view.document, "agent");
 
-	return strcmp(json_text(agent, "state"), "ok") != 0;
+	return agent_is_stale(&report->view) || strcmp(json_text(agent, "state"), "ok") != 0;
 }
 
 static void print_agent_running(const json_t *agent)
@@ -166,7 +166,7 @@ static void print_agent_stopped(const struct report *report)
 			HUMAN_DURATION(time(NULL) - report->view.written_at));
 	if (report->attached.error < 0)
 		(void)puts("whether it is still attached cannot be told");
-	else if (report->attached.n > 0)
+	else if (attached_count(&report->attached, &report->view) > 0)
 		(void)puts("what is attached goes on forwarding");
 	else
 		(void)puts("nothing is attached");
@@ -213,7 +213,12 @@ static void print_state(const struct report *report)
 	size_t i;
 
 	label("State");
-	(void)printf("%s%s%s%s\n", colour_begin(degraded ? COLOUR_WARNING : COLOUR_GOOD),
+	if (agent_is_stale(&report->view))
+		(void)printf("%sstale%s: this is how it was %s ago, see 'ipipdirectctl doctor'\n",
+			colour_begin(COLOUR_WARNING), colour_end(),
+			HUMAN_DURATION(time(NULL) - report->view.written_at));
+	else
+		(void)printf("%s%s%s%s\n", colour_begin(degraded ? COLOUR_WARNING : COLOUR_GOOD),
 		degraded ? "degraded" : "ok", colour_end(), stopped ? " when it stopped" : "");
 	json_array_foreach((json_t *)problems, i, problem)
 	{
@@ -439,6 +444,8 @@ static const char *brief_state(const struct report *report)
 {
 	if (report->view.life == AGENT_STOPPED)
 		return "stopped";
+	if (agent_is_stale(&report->view))
+		return "stale";
 	return is_degraded(report) ? "degraded" : "ok";
 }
 

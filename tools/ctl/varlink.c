@@ -40,9 +40,14 @@ static int fail_gone(const struct ctl *ctl)
 
 static int fail_connect(const struct ctl *ctl, int r)
 {
-	bool forbidden = r == -EACCES || r == -EPERM;
+	bool forbidden = r == -EACCES || r == -EPERM, gone = r == -ENOENT || r == -ECONNREFUSED;
+	_cleanup_close_ int lock = -1;
 
-	if (r == -ENOENT || r == -ECONNREFUSED)
+	if (gone && agent_lock(&lock) == -EWOULDBLOCK)
+		return ctl_fail(ctl, CTL_UNREACHABLE, "agent-unreachable",
+			"see its log: journalctl -u ipipdirect",
+			"the agent is running, but has no control socket");
+	if (gone)
 		return ctl_fail(ctl, CTL_UNREACHABLE, "agent-unreachable", CTL_HINT_START,
 			"the agent is not running");
 	return ctl_fail(ctl, CTL_FAILED, forbidden ? "permission" : "failed",
@@ -118,11 +123,28 @@ static int send_call(const struct ctl *ctl, struct varlink *varlink, const char 
 	return CTL_OK;
 }
 
+/* "FILE: line 3, column 5: mode: expected …" */
+static int fail_refused(const struct ctl *ctl, json_t *error)
+{
+	char where[64] = "";
+	const char *place = json_text(error, "place");
+
+	if (json_is_integer(json_object_get(error, "line")))
+		(void)snprintf(where, sizeof(where),
+			"line %" JSON_INTEGER_FORMAT ", column %" JSON_INTEGER_FORMAT ": ",
+			json_number(error, "line"), json_number(error, "column"));
+	return ctl_fail_with(ctl, CTL_FAILED, "config-refused", json_incref(error),
+		"refused, the former configuration holds: %s: %s%s%s%s", json_text(error, "file"),
+		where, place, place[0] ? ": " : "", json_text(error, "message"));
+}
+
 /* "cannot …" for what the agent answered. */
-static int fail_answer(const struct ctl *ctl, const char *name, const json_t *parameters)
+static int fail_answer(const struct ctl *ctl, const char *name, json_t *parameters)
 {
 	const char *what = strrchr(name, '.') ? strrchr(name, '.') + 1 : name;
 
+	if (strcmp(what, "ConfigRefused") == 0)
+		return fail_refused(ctl, parameters);
 	if (strcmp(what, "PermissionDenied") == 0)
 		return ctl_fail(ctl, CTL_FAILED, "permission", CTL_HINT_ROOT,
 			"the agent takes changes from root only");
@@ -210,7 +232,7 @@ static int fail_read(const struct ctl *ctl, int r)
 	if (r == -EPIPE)
 		return fail_gone(ctl);
 	if (r == -EAGAIN)
-		return ctl_fail(ctl, CTL_FAILED, "timeout", "see 'ipipdirectctl status'",
+		return ctl_fail(ctl, CTL_UNREACHABLE, "timeout", "see 'ipipdirectctl status'",
 			"the agent has not answered for %d s", WAIT_MAX_S);
 	return ctl_fail(ctl, CTL_FAILED, "failed", NULL, "cannot read the agent's answer: %s",
 		strerror(-r));
