@@ -652,7 +652,8 @@ static void answer_waiting(struct client *client, int result)
 
 	client->waits = WAITS_NOT;
 	client->passes = 0;
-	if (result < 0 && result != -EAGAIN && !complete) {
+	/* Where it is to be attached is kept, and done when it can be. */
+	if (result < 0 && result != -EAGAIN && waits != WAITS_ATTACH && waits != WAITS_DETACH) {
 		send_failed(client, result);
 		return;
 	}

@@ -545,6 +545,8 @@ int interfaces_leave(struct interfaces *interfaces)
 		old = find_interface(interfaces, wanted[i].ifindex);
 		if (old)
 			kept[i] = *old;
+		else
+			kept[i].error = "the last pass failed: not before the maps are right";
 		kept[i].attachment.ifindex = wanted[i].ifindex;
 		memcpy(kept[i].attachment.ifname, wanted[i].name, sizeof(wanted[i].name));
 	}
@@ -598,6 +600,14 @@ bool interfaces_check(struct interfaces *interfaces, enum attachment_kind kind)
 	return interfaces->attachments_stale;
 }
 
+/* One that an operator took it off, and that could not be left yet. */
+static bool is_left_over(
+	const struct interfaces *interfaces, const struct status_interface *interface)
+{
+	return interfaces->placement.detached &&
+	       !placement_has(&interfaces->placement, interface->attachment.ifname);
+}
+
 static void restore_one(struct interfaces *interfaces, struct status_interface *interface)
 {
 	bool was_attached = is_attached(interface);
@@ -605,7 +615,7 @@ static void restore_one(struct interfaces *interfaces, struct status_interface *
 	int r;
 
 	/* One that has no index yet, or is gone, comes and goes with a bell of its own. */
-	if (interface->attachment.ifindex == 0)
+	if (interface->attachment.ifindex == 0 || is_left_over(interfaces, interface))
 		return;
 	r = rtnl_get_interface_by_index(interfaces->rtnl, interface->attachment.ifindex, &wanted);
 	if (r < 0) {
@@ -757,16 +767,25 @@ static int read_routes(struct interfaces *interfaces, struct routes *ret)
 	return r;
 }
 
+/* What is nowhere goes by none, and they may not be readable just now. */
+static bool needs_routes(const struct interfaces *interfaces)
+{
+	return !interfaces->placement.detached || interfaces->placement.n > 0;
+}
+
 int interfaces_follow(struct interfaces *interfaces)
 {
 	_cleanup_(routes_done) struct routes routes = { 0 };
-	int left_over = 0, r;
+	int left_over = 0, r = 0;
 
 	if (interfaces_wait(interfaces) > 0)
 		return 0;
 	interfaces->may_pass = false;
-	r = read_routes(interfaces, &routes);
-	if (r == 0)
+	if (needs_routes(interfaces))
+		r = read_routes(interfaces, &routes);
+	if (r < 0)
+		(void)interfaces_leave(interfaces);
+	else
 		r = attach_wanted(interfaces, &routes, &left_over);
 	if (r == 0)
 		r = note_gateways(interfaces, &routes);

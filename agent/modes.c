@@ -85,7 +85,6 @@ int modes_set(struct modes *modes, const struct tunnels *tunnels, const char *ne
 			&overrides, netns_label(tunnel->netns), ifname, *mode, until_reload);
 		if (r < 0)
 			return r;
-		overrides_bind(&overrides, netns_label(tunnel->netns), ifname, tunnel->netns->seq);
 	}
 	if (n == 0 && (mode || !found))
 		return -ENOENT;

@@ -48,6 +48,7 @@ void observer_init(struct observer *observer, struct rtnl *rtnl)
 	*observer = (struct observer){
 		.rtnl = rtnl,
 		.own_nsid = NSID_NONE,
+		.noted_own_nsid = NSID_NONE,
 		.netns_max = NETNS_MAX,
 		.view_free_usec = VIEW_FREE_USEC,
 		.sources = {
@@ -190,13 +191,20 @@ static int look_at_files(
 	return r;
 }
 
+static const char *known_label(int32_t nsid, void *userdata)
+{
+	const struct netns *netns = find_netns(userdata, nsid);
+
+	return netns && !netns->is_renewed ? netns->label : NULL;
+}
+
 static int look_at_processes(struct observer *observer, const struct procs *procs)
 {
 	struct sightings fresh = { 0 };
 	uint64_t begin = spent_usec(), pause;
 	int r;
 
-	r = procs_find(procs, observer->rtnl, observer->netns_max, &fresh);
+	r = procs_find(procs, observer->rtnl, observer->netns_max, known_label, observer, &fresh);
 	look(observer, OBSERVE_PROCESSES, &fresh, r);
 	pause = (r < 0 ? LIST_SHARE : SCAN_SHARE) * (spent_usec() - begin);
 	observer->scan_not_before =
@@ -410,20 +418,20 @@ static bool is_incomplete(const struct observer *observer)
 static int refresh_list(struct observer *observer, const struct config *config)
 {
 	uint64_t begin = spent_usec();
-	int32_t own_nsid = observer->own_nsid;
 	bool files, scanned = false;
 	int r;
 
 	files = observer->files_are_stale || observer->list_is_incomplete ||
 		(observer->look_again_at > 0 && monotonic_usec() >= observer->look_again_at);
 	r = look_everywhere(observer, files, &scanned);
+	/* What rang under a number that nobody knew to be ours was taken for another's. */
+	if (observer->own_nsid != observer->noted_own_nsid)
+		observer->own_was_numbered = observer->views_are_stale = true;
+	observer->noted_own_nsid = observer->own_nsid;
 	if (r < 0)
 		return r;
 	if (scanned && observer->was_overrun)
 		forget_owners(&observer->snapshot);
-	/* What rang under a number that nobody knew to be ours was taken for another's. */
-	if (observer->own_nsid != own_nsid)
-		observer->own_was_numbered = observer->views_are_stale = true;
 	r = replace_list(observer, config, files);
 	if (r < 0)
 		return r;

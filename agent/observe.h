@@ -27,7 +27,8 @@ struct observer {
 	struct netns **by_nsid; /* the namespaces of the snapshot */
 	struct netns_id own;
 	int32_t own_nsid; /* of the agent's namespace in itself; NSID_NONE: it has none */
-	bool own_was_numbered; /* it is another since the caller took note of it */
+	int32_t noted_own_nsid; /* as it was when everything was last to be read for it */
+	bool own_was_numbered;  /* it is another since the caller took note of it */
 	struct sightings sightings[OBSERVE_COUNT];
 	struct netns_source sources[OBSERVE_COUNT];
 	uint64_t next_seq;

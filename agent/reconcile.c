@@ -525,6 +525,8 @@ static int follow(struct reconciler *reconciler)
 	if (reconciler->interfaces.attachments_stale &&
 		(!reconciler->interfaces.stale || interfaces_wait(&reconciler->interfaces) > 0))
 		r = interfaces_restore(&reconciler->interfaces);
+	if (r < 0)
+		(void)interfaces_leave(&reconciler->interfaces);
 	if (r == 0 && reconciler->interfaces.stale)
 		r = interfaces_follow(&reconciler->interfaces);
 	if (beside && !dataplane_is_beside(reconciler->dataplane))

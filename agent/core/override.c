@@ -51,15 +51,6 @@ static struct mode_override *find(
 	return NULL;
 }
 
-static struct mode_override *find_by_seq(
-	const struct overrides *overrides, uint64_t seq, const char *ifname)
-{
-	for (size_t i = 0; i < overrides->n; i++)
-		if (overrides->list[i].seq == seq && strcmp(overrides->list[i].ifname, ifname) == 0)
-			return &overrides->list[i];
-	return NULL;
-}
-
 static int insert(
 	struct overrides *overrides, const char *netns, const char *ifname, size_t *ret_place)
 {
@@ -99,17 +90,7 @@ int overrides_set(struct overrides *overrides, const char *netns, const char *if
 	}
 	override->mode = mode;
 	override->until_reload = until_reload;
-	override->seq = OVERRIDE_SEQ_NONE;
 	return 0;
-}
-
-void overrides_bind(
-	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq)
-{
-	struct mode_override *override = find(overrides, netns, ifname);
-
-	if (override)
-		override->seq = seq;
 }
 
 static void remove_at(struct overrides *overrides, size_t i)
@@ -147,7 +128,6 @@ int overrides_copy(const struct overrides *overrides, struct overrides *ret)
 
 		if (r < 0)
 			return r;
-		overrides_bind(&copy, from->netns, from->ifname, from->seq);
 	}
 	*ret = copy;
 	copy = (struct overrides){ 0 };
@@ -159,7 +139,19 @@ bool override_is_about(const char *name, const struct netns *netns)
 	for (size_t i = 0; i < netns->n_names; i++)
 		if (strcmp(netns->names[i], name) == 0)
 			return true;
+	for (size_t i = 0; i < netns->n_former_labels; i++)
+		if (strcmp(netns->former_labels[i], name) == 0)
+			return true;
 	return strcmp(netns_label(netns), name) == 0;
+}
+
+/* The one that sends less direct. */
+static const struct mode_override *lesser(
+	const struct mode_override *a, const struct mode_override *b)
+{
+	if (!a || !b)
+		return a ? a : b;
+	return b->mode > a->mode ? b : a;
 }
 
 const struct mode_override *overrides_find(
@@ -175,7 +167,10 @@ const struct mode_override *overrides_find(
 			return override;
 	}
 	override = find(overrides, netns_label(netns), link->name);
-	return override ? override : find_by_seq(overrides, netns->seq, link->name);
+	for (size_t i = 0; i < netns->n_former_labels; i++)
+		override = lesser(
+			override, find(overrides, netns->former_labels[i], link->name));
+	return override;
 }
 
 json_t *overrides_json(const struct overrides *overrides)

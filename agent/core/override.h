@@ -2,15 +2,13 @@
 #pragma once
 /*
  * Modes that an operator gave single tunnels at run time: they win over the configuration until taken
- * back. Known by name, so that one holds for a tunnel that goes and comes back, and by the namespace, whose name may be
- * that of who happens to live there. Pure.
+ * back. Known by name, so that one holds for a tunnel that goes and comes back. Pure.
  */
 
 #include <jansson.h>
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "agent/core/config.h"
 
@@ -23,14 +21,7 @@ struct mode_override {
 	char ifname[IFNAMSIZ];
 	enum maps_mode mode;
 	bool until_reload; /* a reload of the configuration takes it back */
-	/*
-	 * The namespace that it was given to, whatever that is called later; OVERRIDE_SEQ_NONE: an agent before this one
-	 * was asked.
-	 */
-	uint64_t seq;
 };
-
-#define OVERRIDE_SEQ_NONE UINT64_MAX
 
 struct overrides {
 	struct mode_override *list; /* by netns, then ifname */
@@ -42,16 +33,16 @@ void overrides_done(struct overrides *overrides);
 /* 0; -E2BIG: there are too many; -EINVAL: a name that nothing can have; -ENOMEM. */
 int overrides_set(struct overrides *overrides, const char *netns, const char *ifname,
 	enum maps_mode mode, bool until_reload);
-/* Of one that is there: for that namespace, too. */
-void overrides_bind(
-	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq);
 /* Whether there was one. */
 bool overrides_remove(struct overrides *overrides, const char *netns, const char *ifname);
 /* Those that a reload takes back. */
 void overrides_drop_until_reload(struct overrides *overrides);
 int overrides_copy(const struct overrides *overrides, struct overrides *ret);
 
-/* The override of a tunnel; NULL: there is none, or there are no overrides at all (NULL). */
+/*
+ * The override of a tunnel; NULL: there is none, or there are no overrides at all (NULL). One that was given under a label
+ * which the namespace had before is for it still; of several the one that sends less direct.
+ */
 const struct mode_override *overrides_find(
 	const struct overrides *overrides, const struct netns *netns, const struct ipip_link *link);
 

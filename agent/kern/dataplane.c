@@ -445,7 +445,8 @@ static int tcx_check(const struct attachment *attachment)
 		r = tcx_link_info(fd, &link);
 	if (r < 0)
 		return r;
-	if (link.ifindex != attachment->ifindex || link.program_id != attachment->program_id)
+	if (link.ifindex != attachment->ifindex ||
+		(attachment->program_id != 0 && link.program_id != attachment->program_id))
 		return -ENOENT;
 	return 0;
 }
@@ -459,6 +460,12 @@ static int clsact_check(const struct attachment *attachment)
 
 	if (r < 0)
 		return r;
+	if (there == 0)
+		return -ENOENT;
+	if (attachment->program_id == 0) {
+		r = is_ours(&pins, there);
+		return r == -EEXIST ? -ENOENT : r;
+	}
 	if (there != attachment->program_id)
 		return -ENOENT;
 	return access(pins.path, F_OK) < 0 ? -errno : 0;

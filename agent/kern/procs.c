@@ -291,6 +291,8 @@ struct scan {
 	struct rtnl *rtnl;
 	size_t max;      /* namespaces of each kind: others', and the rest */
 	size_t n_others; /* so far */
+	procs_label_fn *known;
+	void *userdata;
 	struct sightings *sightings;
 };
 
@@ -319,6 +321,39 @@ static bool has_no_room(const struct scan *scan, const struct resident *resident
 	if (directory < 0 || guess_owner(scan->procs, directory, &owner) < 0)
 		return false;
 	return count_if_full(scan, owner);
+}
+
+static bool has_label(const struct procs *procs, const struct resident *resident, const char *label)
+{
+	_cleanup_close_ int directory = open_process(procs, resident->pid);
+	_cleanup_free_ char *text = NULL;
+	uint64_t key;
+
+	return directory >= 0 && read_label(directory, &text) == 0 && text &&
+	       strcmp(text, label) == 0 && procs_key(directory, "", &key) == 0 &&
+	       key == resident->key;
+}
+
+/* The first process is another after a restart. By whom a namespace is known it stays, as long as he is there. */
+static int keep_label(const struct scan *scan, const struct resident *first,
+	const struct resident *end, struct sighting *found)
+{
+	const char *known = scan->known ? scan->known(found->nsid, scan->userdata) : NULL;
+	char *copy;
+
+	if (!known || (found->label && strcmp(found->label, known) == 0))
+		return 0;
+	for (; first < end; first++) {
+		if (!has_label(scan->procs, first, known))
+			continue;
+		copy = strdup(known);
+		if (!copy)
+			return -ENOMEM;
+		free(found->label);
+		found->label = copy;
+		return 0;
+	}
+	return 0;
 }
 
 static int add_namespace(struct scan *scan, struct sighting *found)
@@ -356,6 +391,11 @@ static int find_namespace(
 		scan->sightings->is_incomplete = true;
 		return r == -ENOMEM ? r : 0;
 	}
+	r = keep_label(scan, first, end, &found);
+	if (r < 0) {
+		free(found.label);
+		return r;
+	}
 	for (; first < end; first++)
 		if (look_for_others(scan->procs, first, &found) < 0) { /* no reason to trust it */
 			found.owner = OWNER_UNKNOWN;
@@ -377,10 +417,11 @@ static int note_hidden(const struct procs *procs, struct sightings *sightings)
 		false);
 }
 
-int procs_find(const struct procs *procs, struct rtnl *rtnl, size_t max, struct sightings *ret)
+int procs_find(const struct procs *procs, struct rtnl *rtnl, size_t max, procs_label_fn *known,
+	void *userdata, struct sightings *ret)
 {
 	_cleanup_(sightings_done) struct sightings sightings = { 0 };
-	struct scan scan = { procs, rtnl, max, 0, &sightings };
+	struct scan scan = { procs, rtnl, max, 0, known, userdata, &sightings };
 	_cleanup_(residents_done) struct residents residents = { 0 };
 	int r;
 

@@ -38,9 +38,13 @@ int procs_look(
 int procs_look_at(const struct procs *procs, struct rtnl *rtnl, int directory, uint32_t pid,
 	struct sighting *sighting);
 
+/* By what label a namespace is known already, by its nsid; NULL: by none. */
+typedef const char *procs_label_fn(int32_t nsid, void *userdata);
+
 /*
- * All namespaces of all processes but the agent's own: one sighting each, with the lowest pid. Threads
- * are not looked at, only whole processes. At most `max` with a process in another user namespace, and as
- * many of the rest. 0 or -errno.
+ * All namespaces of all processes but the agent's own: one sighting each, with the lowest pid, and the label of that
+ * process, or the one that `known` gives where another process there has it. Threads are not looked at, only whole
+ * processes. At most `max` with a process in another user namespace, and as many of the rest. 0 or -errno.
  */
-int procs_find(const struct procs *procs, struct rtnl *rtnl, size_t max, struct sightings *ret);
+int procs_find(const struct procs *procs, struct rtnl *rtnl, size_t max, procs_label_fn *known,
+	void *userdata, struct sightings *ret);

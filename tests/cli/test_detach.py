@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from sandbox import CTL, PINS
+from control import wait_for
+from sandbox import AGENT, CTL, PINS
+from tracing import failing
 
 OUR_PRIORITY, OUR_HANDLE = 7, 0x69706970
 
@@ -198,6 +200,37 @@ def test_while_no_row_can_be_written(sandbox):
     assert (done.returncode, done.stderr) == (0, "") and "detached from wan" in done.stdout
     assert not sandbox.is_attached()
     assert [item["name"] for item in sandbox.read_status()["interfaces"] if item["attachment"] != "none"] == []
+    # Nor does it go back before they are.
+    done = sandbox.ctl("attach", "wan")
+    assert done.returncode == 4 and not sandbox.is_attached()
+    (interface,) = sandbox.read_status()["interfaces"]
+    assert (interface["name"], interface["attachment"]) == ("wan", "none") and "maps are right" in interface["error"]
+
+
+def test_while_nothing_can_be_asked(sandbox):
+    """No namespace, no route and no interface."""
+    sandbox.start_agent(command=[AGENT])  # what strace makes of a call, the filter would not let pass
+    with failing(sandbox, "-e", "inject=sendmsg:error=ENOBUFS"):
+        done = sandbox.ctl("detach")
+        assert (done.returncode, done.stderr) == (0, "") and "detached from wan" in done.stdout
+        assert not sandbox.is_attached()
+
+
+def test_what_could_be_left_only_in_part_is_not_attached_again(sandbox):
+    """Also while the routes are so many that they have to wait for their time."""
+    sandbox.write("/run/routes", "".join(f"route add 10.{i >> 8}.{i & 255}.0/24 via 198.18.0.1\n" for i in range(16000)))
+    sandbox.do("ip", "-batch", "/run/routes")
+    sandbox.start_agent()
+    rest = f"{PINS}/prog_{sandbox.ifindex()}_new"
+    sandbox.do("mkdir", rest)
+    assert sandbox.ctl("detach").returncode == 4
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        assert not sandbox.is_attached()
+        time.sleep(0.1)
+    sandbox.do("rmdir", rest)
+    wait_for(lambda: sandbox.ctl("detach").returncode == 0)
+    assert "attached again" not in sandbox.logged()
 
 
 def test_the_agent_starts_anew_after_it(sandbox):

@@ -134,7 +134,26 @@ def test_of_a_dead_agent_whose_interface_is_another_now(sandbox, nobody):
     assert 'ipipdirect_interface_attached{interface="wan"} 0' in ask("metrics").stdout
 
 
-def test_of_an_agent_that_hangs(sandbox, is_error):
+def test_of_a_dead_agent_that_could_not_write_its_status(sandbox):
+    """The former one's file names a program that was replaced in place."""
+    sandbox.start_agent()
+    sandbox.stop_agent(signal.SIGKILL)
+    former = sandbox.read_status()
+    sandbox.start_agent()
+    sandbox.stop_agent(signal.SIGKILL)
+    assert sandbox.read_status()["interfaces"][0]["program_id"] != former["interfaces"][0]["program_id"]
+    sandbox.write_status(former)
+    assert "what is attached goes on forwarding" in sandbox.ctl("status").stdout
+    assert 'ipipdirect_interface_attached{interface="wan"} 1' in sandbox.ctl("metrics").stdout
+    # What a filter is on can only be told from the agent's namespace.
+    former["interfaces"][0]["attachment"] = "clsact"
+    sandbox.write_status(former)
+    sandbox.do("ip", "netns", "add", "game1")
+    done = sandbox.run("nsenter", "--net=/run/netns/game1", CTL, "metrics")
+    assert "ipipdirect_interface_attached{" not in done.stdout and "ipipdirect_agent_up 0" in done.stdout
+
+
+def test_of_an_agent_that_hangs(sandbox, fits, is_error):
     sandbox.start_agent("--resync-interval", "1")
     sandbox.agent.send_signal(signal.SIGSTOP)
     assert sandbox.ctl("status").returncode == 0
@@ -143,7 +162,9 @@ def test_of_an_agent_that_hangs(sandbox, is_error):
     assert done.returncode == 4 and re.search(r"^State +stale: this is how it was 2\ds ago, see", done.stdout, re.M)
     done = sandbox.ctl("-br", "status")
     assert done.returncode == 4 and done.stdout.startswith("stale  1/1 attached  ")
-    assert sandbox.ctl_json("status")[0] == 4
+    code, document = sandbox.ctl_json("status")
+    assert (code, fits("status", document)["agent"]["state"]) == (4, "stale")
+    assert "ipipdirect_agent_degraded 1" in sandbox.ctl("metrics").stdout
     status, document = sandbox.ctl_json("resync")
     assert status == 3
     is_error(document, "timeout")

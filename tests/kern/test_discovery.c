@@ -41,11 +41,14 @@ static struct rtnl *rtnl;
 static struct procs procs = PROCS_NONE;
 static struct config config; /* the usual one */
 
+static const char *name_of_child = "child";
+
 /* A process in a network namespace of its own, or in one of other kinds besides. */
 static void live(int ready, int flags)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (unshare(flags) < 0 || write(ready, "x", 1) != 1)
+	if (unshare(flags) < 0 || prctl(PR_SET_NAME, name_of_child) < 0 ||
+		write(ready, "x", 1) != 1)
 		_exit(1);
 	for (;;)
 		(void)pause();
@@ -71,6 +74,34 @@ static pid_t spawn(int flags, pid_t pid)
 	(void)close(ready[0]);
 	assert_true(child > 1 || (child < 0 && pid > 0));
 	return (pid_t)child;
+}
+
+/* In the network namespace of another. */
+static pid_t spawn_beside(pid_t other, int flags)
+{
+	char path[64];
+	int netns, own;
+	pid_t child;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", other);
+	netns = open(path, O_RDONLY | O_CLOEXEC);
+	own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(setns(netns, CLONE_NEWNET), 0);
+	child = spawn(flags, 0);
+	assert_int_equal(setns(own, CLONE_NEWNET), 0);
+	(void)close(netns);
+	(void)close(own);
+	return child;
+}
+
+static pid_t spawn_named(const char *name, pid_t beside)
+{
+	pid_t child;
+
+	name_of_child = name;
+	child = beside > 0 ? spawn_beside(beside, 0) : spawn(CLONE_NEWNET, 0);
+	name_of_child = "child";
+	return child;
 }
 
 static void reap(pid_t pid)
@@ -145,7 +176,7 @@ static void test_processes(void **state)
 
 	(void)state;
 	set_ptrace_right(false);
-	assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, &found), 0);
+	assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, NULL, NULL, &found), 0);
 	set_ptrace_right(true);
 	sighting = find_process(&found, root);
 	assert_non_null(sighting);
@@ -169,20 +200,11 @@ static void test_one_stranger_is_enough(void **state)
 	pid_t first = spawn(CLONE_NEWNET, 0), second;
 	_cleanup_(sightings_done) struct sightings found = { 0 };
 	const struct sighting *sighting;
-	char path[64];
-	int netns, own;
 
 	(void)state;
-	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", first);
-	netns = open(path, O_RDONLY | O_CLOEXEC);
-	own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	assert_int_equal(setns(netns, CLONE_NEWNET), 0);
-	second = spawn(CLONE_NEWUSER, 0);
-	assert_int_equal(setns(own, CLONE_NEWNET), 0);
-	(void)close(netns);
-	(void)close(own);
+	second = spawn_beside(first, CLONE_NEWUSER);
 	set_ptrace_right(false);
-	assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, &found), 0);
+	assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, NULL, NULL, &found), 0);
 	set_ptrace_right(true);
 	sighting = find_process(&found, first < second ? first : second);
 	assert_non_null(sighting);
@@ -639,6 +661,32 @@ static void test_reused_number(void **state)
 	assert_true(is_gone_soon(nsid));
 }
 
+/* Who is started anew has a higher number than who lives there besides. */
+static void test_a_label_outlives_its_process(void **state)
+{
+	_cleanup_(observer_done) struct observer observer;
+	pid_t game = spawn_named("game", 0), sidecar = spawn_named("sidecar", game);
+	int32_t nsid;
+
+	(void)state;
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)game, &nsid), 0);
+	observer_init(&observer, rtnl);
+	refresh(&observer);
+	assert_string_equal(netns_label(known(&observer, nsid)), "game");
+	reap(game);
+	game = spawn_named("game", sidecar);
+	refresh(&observer);
+	assert_string_equal(netns_label(known(&observer, nsid)), "game");
+	/* It is another's now, and what was said of the former holds. */
+	reap(game);
+	refresh(&observer);
+	assert_string_equal(netns_label(known(&observer, nsid)), "sidecar");
+	assert_int_equal(known(&observer, nsid)->n_former_labels, 1);
+	assert_string_equal(known(&observer, nsid)->former_labels[0], "game");
+	reap(sidecar);
+	assert_true(is_gone_soon(nsid));
+}
+
 /* ... nor is it read on the account of the one before, while the list has to wait for its time. */
 static void test_a_number_that_a_stranger_gets(void **state)
 {
@@ -1080,7 +1128,7 @@ static void test_cost_of_processes(void **state)
 	for (int i = 0; i < 50 && best >= MANY * 100; i++) {
 		sightings_done(&found);
 		begin = monotonic_usec();
-		assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, &found), 0);
+		assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, NULL, NULL, &found), 0);
 		end = monotonic_usec();
 		if (end - begin < best)
 			best = end - begin;
@@ -1158,6 +1206,7 @@ static int run(void)
 		cmocka_unit_test(test_a_process_that_comes_home),
 		cmocka_unit_test(test_processes),
 		cmocka_unit_test(test_one_stranger_is_enough),
+		cmocka_unit_test(test_a_label_outlives_its_process),
 		cmocka_unit_test(test_reused_pid),
 		cmocka_unit_test(test_ended_process),
 		cmocka_unit_test(test_odd_files),
@@ -1190,7 +1239,8 @@ int main(void)
 		(void)puts("1..0 # SKIP namespaces need root");
 		return 0;
 	}
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID) < 0)
+	/* In a cgroup namespace no label is that of whoever runs the tests. */
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWCGROUP) < 0)
 		return EXIT_FAILURE;
 	child = fork();
 	if (child == 0)

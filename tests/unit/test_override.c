@@ -25,8 +25,8 @@ static const char world[] = "host 198.18.0.2\n"
 			    " tun0 203.0.113.5 10.0.0.5\n";
 
 /* "direct/default tunnel/override …", in the order of the world. */
-static void assert_modes(
-	const struct overrides *overrides, const char *config_text, const char *expected)
+static void assert_modes_of(const char *world_text, const struct overrides *overrides,
+	const char *config_text, const char *expected)
 {
 	_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
@@ -34,7 +34,7 @@ static void assert_modes(
 	struct config_error error;
 	char text[512] = "";
 
-	world_parse(world, &snapshot);
+	world_parse(world_text, &snapshot);
 	assert_int_equal(config_parse(config_text, strlen(config_text), &config, &error), 0);
 	assert_int_equal(tunnels_make(&snapshot, &config, overrides, &tunnels), 0);
 	for (size_t i = 0; i < tunnels.n; i++) {
@@ -45,6 +45,12 @@ static void assert_modes(
 			maps_mode_name(policy->mode), mode_source_name(policy->mode_source));
 	}
 	assert_string_equal(text, expected);
+}
+
+static void assert_modes(
+	const struct overrides *overrides, const char *config_text, const char *expected)
+{
+	assert_modes_of(world, overrides, config_text, expected);
 }
 
 #define RULES                                                                                      \
@@ -72,6 +78,27 @@ static void it_wins_over_rules_and_defaults(void **state)
 		"tunnel/rule tunnel/rule tunnel/override direct/override shadow/default");
 }
 
+/* By any label that the namespace has had; what sends less direct goes before. */
+static void it_stays_where_it_was_given(void **state)
+{
+	static const char relabelled[] = "netns x unnamed label=sidecar former=game former=older\n"
+					 " tun0 203.0.113.4 10.0.0.4\n"
+					 "netns y unnamed label=game\n"
+					 " tun0 203.0.113.5 10.0.0.5\n";
+	_cleanup_(overrides_done) struct overrides overrides = { 0 };
+
+	(void)state;
+	assert_int_equal(overrides_set(&overrides, "game", "tun0", MAPS_MODE_SHADOW, false), 0);
+	assert_modes_of(relabelled, &overrides, "{}", "shadow/override shadow/override");
+	assert_int_equal(overrides_set(&overrides, "sidecar", "tun0", MAPS_MODE_DIRECT, false), 0);
+	assert_modes_of(relabelled, &overrides, "{}", "shadow/override shadow/override");
+	assert_int_equal(overrides_set(&overrides, "sidecar", "tun0", MAPS_MODE_TUNNEL, false), 0);
+	assert_modes_of(relabelled, &overrides, "{}", "tunnel/override shadow/override");
+	assert_true(overrides_remove(&overrides, "sidecar", "tun0"));
+	assert_true(overrides_remove(&overrides, "game", "tun0"));
+	assert_modes_of(relabelled, &overrides, "{}", "direct/default direct/default");
+}
+
 /* What an operator says of a guest's tunnel makes nobody trust it. */
 static void it_lifts_no_distrust(void **state)
 {
@@ -87,27 +114,6 @@ static void it_lifts_no_distrust(void **state)
 	assert_int_equal(tunnels_make(&snapshot, &config, &overrides, &tunnels), 0);
 	assert_int_equal(tunnels.list[4].policy.mode_source, MODE_SOURCE_OVERRIDE);
 	assert_int_equal(tunnels.list[4].reason, REASON_UNTRUSTED);
-}
-
-/* By the name that it was given for, whoever has it, and where it was given, whatever is said of that later. */
-static void it_stays_where_it_was_given(void **state)
-{
-	_cleanup_(overrides_done) struct overrides overrides = { 0 }, copy = { 0 };
-
-	(void)state;
-	assert_int_equal(
-		overrides_set(&overrides, "former.service", "tun0", MAPS_MODE_TUNNEL, false), 0);
-	overrides_bind(&overrides, "former.service", "tun0", 3); /* app.service's */
-	assert_modes(&overrides, "{}",
-		"direct/default direct/default direct/default tunnel/override direct/default");
-	assert_int_equal(
-		overrides_set(&overrides, "app.service", "tun0", MAPS_MODE_SHADOW, false), 0);
-	assert_int_equal(overrides_copy(&overrides, &copy), 0);
-	assert_modes(&copy, "{}",
-		"direct/default direct/default direct/default shadow/override direct/default");
-	assert_true(overrides_remove(&copy, "app.service", "tun0"));
-	assert_modes(&copy, "{}",
-		"direct/default direct/default direct/default tunnel/override direct/default");
 }
 
 static void text_brings_them_back(void **state)
@@ -174,8 +180,8 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_wins_over_rules_and_defaults),
-		cmocka_unit_test(it_lifts_no_distrust),
 		cmocka_unit_test(it_stays_where_it_was_given),
+		cmocka_unit_test(it_lifts_no_distrust),
 		cmocka_unit_test(text_brings_them_back),
 		cmocka_unit_test(another_text_is_refused),
 		cmocka_unit_test(there_is_a_bound),

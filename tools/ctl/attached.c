@@ -30,14 +30,17 @@ static bool is_pinned(const struct attached *attached, uint32_t ifindex)
 	return false;
 }
 
+static bool is_filter(const json_t *interface)
+{
+	return strcmp(json_text(interface, "attachment"),
+		       attachment_kind_name(ATTACHMENT_CLSACT)) == 0;
+}
+
+/* Any program of ours: an agent may have replaced it and ended before it could write that. */
 static int ask_kernel(const json_t *interface, uint32_t ifindex)
 {
-	const char *kind = json_text(interface, "attachment");
-	struct attachment attachment = { .ifindex = ifindex,
-		.kind = strcmp(kind, attachment_kind_name(ATTACHMENT_CLSACT)) == 0
-				? ATTACHMENT_CLSACT
-				: ATTACHMENT_TCX,
-		.program_id = (uint32_t)json_number(interface, "program_id") };
+	const struct attachment attachment = { .ifindex = ifindex,
+		.kind = is_filter(interface) ? ATTACHMENT_CLSACT : ATTACHMENT_TCX };
 
 	return dataplane_check(&attachment);
 }
@@ -69,6 +72,9 @@ int attached_now(
 	ifindex = (uint32_t)json_number(interface, "ifindex");
 	if (!is_pinned(attached, ifindex))
 		return 0;
+	/* A link is found from anywhere, a filter by an index that means something else in another namespace. */
+	if (geteuid() == 0 && is_filter(interface) && agent_is_of_netns(view->document) == 0)
+		return -EXDEV;
 	r = geteuid() == 0 ? ask_kernel(interface, ifindex) : ask_name(view, interface, ifindex);
 	/* A pin outlives what it was for, and the interface. */
 	return r == 0 ? 1 : r == -ENOENT || r == -ENODEV ? 0 : r;

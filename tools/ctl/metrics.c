@@ -61,7 +61,8 @@ static void add_agent(struct exposition *out, const struct source *source)
 		add_one(out, &up, source->view.life == AGENT_RUNNING);
 	if (!agent)
 		return;
-	add_one(out, &degraded, strcmp(json_text(agent, "state"), "ok") != 0);
+	add_one(out, &degraded,
+		strcmp(json_text(agent, "state"), "ok") != 0 || agent_is_stale(&source->view));
 	if (json_time_at(agent, "started_at") > 0)
 		add_one(out, &started, json_time_at(agent, "started_at"));
 	if (json_time_at(agent, "synced_at") > 0)

@@ -126,6 +126,9 @@ static int print_json(const struct ctl *ctl, const struct report *report)
 		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
 	if (report->view.life == AGENT_STOPPED)
 		correct_stopped(report);
+	else if (agent_is_stale(&report->view))
+		(void)json_object_set_new(
+			json_object_get(document, "agent"), "state", json_string("stale"));
 	return ctl_print_json(ctl, json_incref(document));
 }
 
