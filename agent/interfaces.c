@@ -137,6 +137,19 @@ static bool has_name(const struct host_interface *list, size_t n, const char *na
 	return false;
 }
 
+/* Once each: an interface has alternative names, too. Returns how many there are then. */
+static size_t add_interface(
+	struct host_interface *list, size_t n, const struct host_interface *interface)
+{
+	for (size_t i = 0; i < n; i++)
+		if (interface->ifindex != 0 && list[i].ifindex == interface->ifindex)
+			return n;
+	if (has_name(list, n, interface->name))
+		return n;
+	list[n] = *interface;
+	return n + 1;
+}
+
 /* Where an operator wants it goes before, and after a detach it is all: then nobody needs the routes. */
 static int wanted_interfaces(struct interfaces *interfaces, const struct routes *routes,
 	struct host_interface **ret, size_t *ret_n)
@@ -154,14 +167,16 @@ static int wanted_interfaces(struct interfaces *interfaces, const struct routes 
 	if (!list)
 		return -ENOMEM;
 	for (size_t i = 0; i < n_configured; i++)
-		list[n++] = configured[i];
+		n = add_interface(list, n, &configured[i]);
 	for (size_t i = 0; i < placement->n; i++) {
+		struct host_interface found;
+
 		if (has_name(list, n, placement->names[i]))
 			continue;
-		r = get_by_name(interfaces, placement->names[i], &list[n]);
+		r = get_by_name(interfaces, placement->names[i], &found);
 		if (r < 0)
 			return r;
-		n++;
+		n = add_interface(list, n, &found);
 	}
 	*ret = TAKE_PTR(list);
 	*ret_n = n;

@@ -34,7 +34,8 @@
 #include "agent/util/log.h"
 
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
-#define LOCK_FILE "lock"
+#define LOCK_FILE "agent.lock" /* one agent at a time; nobody else may even open it */
+#define LIFE_FILE "lock"       /* by which those who may look, and no more, see that an agent runs */
 
 /* Bells come in swarms (one `ip netns add` and its set-up ring a dozen times): one pass for all. */
 #define DEBOUNCE_USEC (10 * 1000)
@@ -79,8 +80,9 @@ struct agent {
 	unsigned int further; /* passes since the last bell, for what the one before changed */
 	bool is_unsettled;    /* another one is to follow */
 	bool is_ready_untold; /* to the manager */
+	bool shows_life;      /* it holds LIFE_FILE */
 	char notified[128];   /* what the service manager was told last */
-	int run_dir, lock, bell_fd, own_bell_fd, mount_bell_fd, link_bell_fd;
+	int run_dir, lock, life, bell_fd, own_bell_fd, mount_bell_fd, link_bell_fd;
 };
 
 static void agent_done(struct agent *agent)
@@ -98,6 +100,7 @@ static void agent_done(struct agent *agent)
 	options_done(&agent->options);
 	closep(&agent->run_dir);
 	closep(&agent->lock);
+	closep(&agent->life);
 	closep(&agent->bell_fd);
 	closep(&agent->own_bell_fd);
 	closep(&agent->mount_bell_fd);
@@ -160,6 +163,48 @@ static int load_config(struct agent *agent, struct config *ret, struct config_er
 static const char *config_name(const struct agent *agent)
 {
 	return agent->options.config_path ? agent->options.config_path : CONFIG_PATH_DEFAULT;
+}
+
+/* ipipdirectctl takes it, shared and for an instant, to see whether an agent holds it. */
+static int take_lock(int fd)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+	for (int i = 0; i < 20; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		(void)nanosleep(&pause, NULL);
+	}
+	return -EWOULDBLOCK;
+}
+
+static const char *run_directory(void)
+{
+	return getenv("RUNTIME_DIRECTORY") ?: RUN_DIR_DEFAULT;
+}
+
+static int open_lock(const struct agent *agent, const char *name, mode_t mode, int *ret_fd)
+{
+	int fd = TEMP_FAILURE_RETRY(openat(
+		agent->run_dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode));
+	int r = fd < 0 ? -errno : 0;
+
+	if (r < 0)
+		log_error("cannot open %s/%s: %s", run_directory(), name, strerror(-r));
+	*ret_fd = fd;
+	return r;
+}
+
+/* Whoever may open a file may lock it, so that must not keep an agent from working. It is tried again, now and then. */
+static void show_life(struct agent *agent)
+{
+	agent->shows_life = take_lock(agent->life) == 0;
+	if (!agent->shows_life)
+		log_warning("somebody holds %s/" LIFE_FILE
+			    ": to those who are not root no agent seems to run",
+			run_directory());
 }
 
 /* The earliest of all that ask for it. */
@@ -342,6 +387,7 @@ static int on_periodic_timer(sd_event_source *source, uint64_t usec, void *userd
 	(void)source;
 	(void)usec;
 	netns_watch_links(agent->link_bell_fd);
+	agent->shows_life = agent->shows_life || flock(agent->life, LOCK_EX | LOCK_NB) == 0;
 	reconciler_ring_all(&agent->reconciler);
 	agent->further = 0;
 	r = pass_in(agent, 0);
@@ -621,12 +667,15 @@ static int control_attach(void *userdata, const char *ifname)
 	struct host_interface interface;
 	int r = 0;
 
+	if (ifname && strlen(ifname) >= IFNAMSIZ)
+		return -ENODEV;
 	if (ifname) {
 		placement = agent->reconciler.interfaces.placement;
-		r = placement_add(&placement, ifname);
-	}
-	if (r == 0 && ifname)
 		r = rtnl_get_interface(agent->reconciler.rtnl, ifname, &interface);
+	}
+	/* By the name that it has, and not by one of its others. */
+	if (r == 0 && ifname)
+		r = placement_add(&placement, interface.name);
 	if (r < 0)
 		return r == -EINVAL ? -ENODEV : r;
 	log_about(LOG_NOTICE, &(const struct log_about){ .id = LOG_ID_PLACED, .ifname = ifname },
@@ -782,26 +831,6 @@ static int open_bells(struct agent *agent)
 	return 0;
 }
 
-/* ipipdirectctl takes the lock, shared and for an instant, to see whether an agent holds it. */
-static int take_lock(int fd)
-{
-	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-
-	for (int i = 0; i < 20; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return 0;
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return -errno;
-		(void)nanosleep(&pause, NULL);
-	}
-	return -EWOULDBLOCK;
-}
-
-static const char *run_directory(void)
-{
-	return getenv("RUNTIME_DIRECTORY") ?: RUN_DIR_DEFAULT;
-}
-
 /* One agent at a time: two would undo each other's rows. */
 static int open_run_directory(struct agent *agent)
 {
@@ -813,17 +842,17 @@ static int open_run_directory(struct agent *agent)
 		log_error("cannot use the directory %s: %s", path, strerror(-r));
 		return r;
 	}
-	agent->lock = TEMP_FAILURE_RETRY(
-		openat(agent->run_dir, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640));
-	if (agent->lock < 0) {
-		r = -errno;
-		log_error("cannot open %s/" LOCK_FILE ": %s", path, strerror(-r));
+	r = open_lock(agent, LOCK_FILE, 0600, &agent->lock);
+	if (r == 0)
+		r = open_lock(agent, LIFE_FILE, 0640, &agent->life);
+	if (r < 0)
 		return r;
-	}
 	r = take_lock(agent->lock);
 	if (r < 0)
 		log_error(
 			"%s", r == -EWOULDBLOCK ? "another ipipdirectd is running" : strerror(-r));
+	else
+		show_life(agent);
 	return r;
 }
 
@@ -937,7 +966,8 @@ static int run(struct agent *agent)
 		return EXIT_FAILED;
 	agent->publisher.reconciler = &agent->reconciler;
 	agent->publisher.run_dir = agent->run_dir;
-	agent->publisher.lock = agent->lock;
+	agent->publisher.locks[0] = agent->lock;
+	agent->publisher.locks[1] = agent->life;
 	agent->reconciler.config_path = agent->config_path;
 	agent->reconciler.config_file = config_name(agent);
 	if (load_wishes(agent) < 0)
@@ -974,6 +1004,7 @@ int main(int argc, char **argv)
 		.reconciler.former = ENTRY_MAPS_NONE,
 		.run_dir = -1,
 		.lock = -1,
+		.life = -1,
 		.bell_fd = -1,
 		.own_bell_fd = -1,
 		.mount_bell_fd = -1,

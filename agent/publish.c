@@ -11,6 +11,7 @@
 
 #include "agent/core/status.h"
 #include "agent/publish.h"
+#include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/clock.h"
 #include "agent/util/file.h"
@@ -119,13 +120,14 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
 
 /*
  * It must not outlive the agent: it holds what the kernel takes from the program when an agent ends, and until
- * it is gone the lock. Nor may it go on as the agent, whatever happens.
+ * it is gone the locks. Nor may it go on as the agent, whatever happens.
  */
 __attribute__((noreturn)) static void be_child(const struct publisher *publisher, pid_t agent)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != agent)
 		_exit(ECANCELED);
-	(void)close(publisher->lock);
+	for (size_t i = 0; i < ELEMENTS_OF(publisher->locks); i++)
+		(void)close(publisher->locks[i]);
 	(void)setpriority(PRIO_PROCESS, 0, CHILD_NICE); /* nobody waits for it */
 	_exit(-write_status(publisher));                /* errno fits */
 }

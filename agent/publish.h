@@ -13,7 +13,7 @@
 
 struct publisher {
 	struct reconciler *reconciler; /* borrowed */
-	int run_dir, lock;             /* borrowed */
+	int run_dir, locks[2];         /* borrowed */
 	sd_event *event;               /* borrowed */
 	sd_event_source *timer;
 	sd_event_source *child;   /* NULL: none is writing */

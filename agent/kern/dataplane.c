@@ -432,23 +432,34 @@ int dataplane_attach(struct dataplane *dataplane, const struct host_interface *i
 	return 0;
 }
 
-static int tcx_check(const struct attachment *attachment)
+/* The id of the program in our link. -ENOENT: there is none, or its interface is gone. */
+static int tcx_query(uint32_t ifindex, uint32_t *ret_program_id)
 {
 	_cleanup_close_ int fd = -1;
 	char path[PIN_PATH_MAX];
 	struct tcx_link link;
 	int r;
 
-	pin_path(PIN_LINK, attachment->ifindex, path);
+	pin_path(PIN_LINK, ifindex, path);
 	r = pin_open(path, PIN_OBJECT_LINK, false, &fd);
 	if (r == 0)
 		r = tcx_link_info(fd, &link);
 	if (r < 0)
 		return r;
-	if (link.ifindex != attachment->ifindex ||
-		(attachment->program_id != 0 && link.program_id != attachment->program_id))
+	if (link.ifindex != ifindex)
 		return -ENOENT;
+	*ret_program_id = link.program_id;
 	return 0;
+}
+
+static int tcx_check(const struct attachment *attachment)
+{
+	uint32_t there;
+	int r = tcx_query(attachment->ifindex, &there);
+
+	if (r < 0)
+		return r;
+	return there == attachment->program_id ? 0 : -ENOENT;
 }
 
 /* The filter, and the pin by which the next agent knows it. */
@@ -460,12 +471,6 @@ static int clsact_check(const struct attachment *attachment)
 
 	if (r < 0)
 		return r;
-	if (there == 0)
-		return -ENOENT;
-	if (attachment->program_id == 0) {
-		r = is_ours(&pins, there);
-		return r == -EEXIST ? -ENOENT : r;
-	}
 	if (there != attachment->program_id)
 		return -ENOENT;
 	return access(pins.path, F_OK) < 0 ? -errno : 0;
@@ -482,6 +487,20 @@ int dataplane_check(const struct attachment *attachment)
 		return clsact_check(attachment);
 	}
 	return -ENOENT;
+}
+
+int dataplane_check_any(enum attachment_kind kind, uint32_t ifindex)
+{
+	struct program_pins pins = program_pins(ifindex);
+	uint32_t there;
+	int r;
+
+	if (kind == ATTACHMENT_TCX)
+		return tcx_query(ifindex, &there);
+	r = clsact_query(ifindex, &there);
+	if (r == 0)
+		r = there == 0 ? -ENOENT : is_ours(&pins, there);
+	return r == -EEXIST ? -ENOENT : r;
 }
 
 /* The numbers of all pins but those of one kind, or of that kind only. */

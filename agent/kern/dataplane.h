@@ -56,10 +56,11 @@ struct program_tables *dataplane_tables(struct dataplane *dataplane);
 int dataplane_attach(struct dataplane *dataplane, const struct host_interface *interface,
 	uint32_t known, struct attachment *ret);
 
-/*
- * Whether the attachment is still there, pinned and with our program in it (program_id; 0: any of ours): 0, or -ENOENT.
- */
+/* Whether the attachment is still there, pinned and with our program in it: 0, or -ENOENT. */
 int dataplane_check(const struct attachment *attachment);
+
+/* The same, with whatever program of ours. */
+int dataplane_check_any(enum attachment_kind kind, uint32_t ifindex);
 
 /* The interfaces that have something of ours, by their pins. The caller frees *ret. */
 int dataplane_attached(uint32_t **ret_ifindexes, size_t *ret_n);

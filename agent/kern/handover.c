@@ -184,6 +184,9 @@ int handover_run_directory(int directory, uid_t uid, gid_t gid)
 	if (fstat(directory, &st) < 0)
 		return -errno;
 	r = give_files(directory, is_run_file, &heir, 0640);
+	/* What the group may open, it may lock. */
+	if (r == 0)
+		r = give_at(directory, "agent.lock", S_IFREG, &heir, 0600);
 	/* Who else may enter is the service manager's to say, or the operator's. */
 	return r == 0 ? give(directory, &heir, st.st_mode & 0777) : r;
 }

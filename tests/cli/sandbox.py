@@ -247,7 +247,8 @@ class Sandbox:
     def hold_lock(self):
         """Stands for an agent that runs. Ends with its stdin."""
         self.do("mkdir", "-p", "/run/ipipdirect")
-        holder = self.start("flock", "--exclusive", "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat",
+        holder = self.start("flock", "--exclusive", "/run/ipipdirect/agent.lock", "flock", "--exclusive",
+                            "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat",
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert holder.stdout.readline() == "held\n"
         return holder

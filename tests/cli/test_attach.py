@@ -217,6 +217,46 @@ def test_force_removes_the_pins_too_and_attach_makes_them_anew(agent, fits):
     assert not agent.exists(PINS)
 
 
+def test_one_that_was_killed_leaves_it_to_the_next(sandbox, fits):
+    """As the service manager would start it, in a second: nobody is there to be told."""
+    sandbox.start_agent()
+    sandbox.stop_agent(signal.SIGKILL)
+    done = sandbox.ctl("detach")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "detached from wan" in done.stdout and "stays off until 'ipipdirectctl attach'" in done.stdout
+    assert not sandbox.is_attached() and not sandbox.exists(PINS)
+    status, document = sandbox.ctl_json("detach")
+    assert (status, fits("ctl-detach", document)["agent"]) == (0, "stays-off")
+    sandbox.start_agent()
+    assert not sandbox.is_attached() and is_called_detached(sandbox)
+    assert sandbox.ctl("attach").returncode == 0
+    assert sandbox.is_attached()
+    # One that was stopped is another matter: somebody will start it.
+    sandbox.stop_agent()
+    status, document = sandbox.ctl_json("detach")
+    assert (status, document["agent"]) == (0, "not-running")
+    sandbox.start_agent()
+    assert sandbox.is_attached()
+
+
+def test_one_interface_under_two_names(agent):
+    agent.do("ip", "link", "property", "add", "dev", "wan", "altname", "enp0s3")
+    assert agent.ctl("attach", "enp0s3").returncode == 0
+    (interface,) = agent.read_status()["interfaces"]
+    assert (interface["name"], interface["next_hop"]) == ("wan", "shortcut")
+    assert agent.ctl("detach").returncode == 0
+    assert not agent.is_attached()
+    assert agent.ctl("attach", "enp0s3").returncode == 0
+    assert agent.read_status()["agent"]["placement"] == {"detached": True, "interfaces": ["wan"]}
+    assert agent.is_attached() and "still attached" not in agent.ctl("status").stdout
+
+
+def test_an_interface_that_is_configured_twice(sandbox):
+    sandbox.do("ip", "link", "property", "add", "dev", "wan", "altname", "enp0s3")
+    sandbox.start_agent("--interface", "wan", "--interface", "enp0s3", "--interface", "wan", "--interface", "gone", "--interface", "gone")
+    assert [item["name"] for item in sandbox.read_status()["interfaces"]] == ["wan", "gone"]
+
+
 def test_an_agent_that_cannot_be_told(sandbox, is_error, fits):
     """Its lock is held, and its socket is not there."""
     sandbox.once()

@@ -243,6 +243,7 @@ HEALTHY = {
     'ipipdirect_agent_up{instance="host"}': "1x60",
     'ipipdirect_last_sync_timestamp_seconds{instance="host"}': "0+60x60",
     'ipipdirect_agent_degraded{instance="host"}': "0x60",
+    'ipipdirect_resync_interval_seconds{instance="host"}': "30x60",
     'ipipdirect_interface_attached{instance="host",interface="wan"}': "1x60",
     'ipipdirect_map_rows{instance="host",map="remotes"}': "800x60",
     'ipipdirect_map_capacity_rows{instance="host",map="remotes"}': "1000x60",

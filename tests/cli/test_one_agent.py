@@ -72,3 +72,30 @@ def test_the_lock_goes_with_its_holder(sandbox):
     sandbox.start_agent()
     sandbox.stop_agent(signal.SIGKILL)
     sandbox.once()
+
+
+@pytest.mark.parametrize("how", ["--shared", "--exclusive"])
+def test_who_may_only_look_keeps_no_agent_from_its_work(sandbox, how):
+    """A file that may be read may be locked. Root sees all the same whether an agent runs."""
+    sandbox.once()
+    sandbox.do("chmod", "755", "/run/ipipdirect")
+    sandbox.do("chown", "0:65534", "/run/ipipdirect/lock")
+    sandbox.do("chmod", "640", "/run/ipipdirect/lock")
+    as_reader = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    assert sandbox.run(*as_reader, "flock", "--shared", "/run/ipipdirect/agent.lock", "true").returncode != 0
+    holder = sandbox.start(*as_reader, "flock", how, "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat",
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    assert sandbox.ctl("status").returncode == 3
+    sandbox.start_agent("--resync-interval", "1")
+    assert sandbox.ctl("status").returncode == 0
+    assert sandbox.run(AGENT, "--once").returncode == 2, "a second one"
+    assert "stays off" in sandbox.ctl("detach").stdout and sandbox.ctl("attach").returncode == 0
+    # When it is let go, the agent has it.
+    holder.stdin.close()
+    holder.wait(30)
+    holder.stdout.close()
+    deadline = time.monotonic() + 30
+    while sandbox.run("flock", "--shared", "--nonblock", "/run/ipipdirect/lock", "true").returncode == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -12,7 +12,7 @@ from sandbox import AGENT, FILTERED
 RUN = "/run/ipipdirect"
 VICTIM = "/run/victim"
 # What it writes in each pass, and what when an operator says something.
-WRITTEN = ["status.json", ".status.json.new", "offloads.json", ".offloads.json.new", "lock"]
+WRITTEN = ["status.json", ".status.json.new", "offloads.json", ".offloads.json.new", "lock", "agent.lock"]
 SAID = ["modes.json", ".modes.json.new", "placement.json", ".placement.json.new"]
 MODES = {"version": 1, "overrides": [{"netns": "g1", "ifname": "tun0", "mode": "tunnel", "until_reload": True}]}
 PLACEMENT = {"version": 1, "detached": False, "interfaces": []}
@@ -61,8 +61,8 @@ def test_files_of_the_run_directory(victim, name, how):
     path = plant(victim, name, how)
     done = pass_once(victim)
     assert not victim.exists("/run/elsewhere"), "made through a link"
-    if name == "lock" and how != "fifo":
-        assert done.returncode == 2 and "cannot open /run/ipipdirect/lock" in done.stderr
+    if name in ("lock", "agent.lock") and how != "fifo":
+        assert done.returncode == 2 and f"cannot open /run/ipipdirect/{name}" in done.stderr
         assert victim.do("readlink", path)
         return
     if name == "offloads.json" and how == "fifo":

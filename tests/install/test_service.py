@@ -199,10 +199,11 @@ def test_it_writes_nowhere_else(system):
     pid = system.agent_pid()
     assert os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink(f"/proc/{system.pid}/ns/mnt")
     there = mounts(pid)
-    for place in ("/", "/sys", "/sys/fs/bpf", "/sys/fs/cgroup", "/proc/sys"):
+    for place in ("/", "/sys", "/sys/fs/cgroup", "/proc/sys"):
         assert "ro" in there[place], place
-    for place in ("/sys/fs/bpf/ipipdirect", "/run/ipipdirect", "/tmp"):
+    for place in ("/sys/fs/bpf", "/run/ipipdirect", "/tmp"):
         assert "rw" in there[place], place
+    assert not [place for place in there if place.startswith("/sys/fs/bpf/")]
     assert {"/home", "/root", "/dev"} <= set(there)
     assert not os.path.exists(f"/proc/{pid}/root/dev/kmsg")
     for name in ("ipc", "uts"):
@@ -337,6 +338,10 @@ def no_bpffs(system):
         run(*system.enter("umount", "/sys/fs/bpf"))
 
 
+def problems():
+    return json.loads(STATUS.read_text(encoding="utf-8"))["agent"]["problems"]
+
+
 @pytest.mark.parametrize("fault", [bad_configuration, no_bpffs])
 def test_a_start_that_fails_is_tried_again_however_often(system, fault):
     """Left to itself systemd gives up after five, and nobody keeps the rows of what is attached true."""
@@ -416,3 +421,23 @@ def test_root_detaches_everything(system):
     assert done.returncode == 0 and not PINS.exists(), done.stderr
     system.systemctl("start", UNIT)
     assert PINS.owner() == USER
+
+
+def test_a_bpffs_that_goes_and_comes(system):
+    """What the host unmounts is unmounted for the service as well, so it knows, and does not go on with a file system of its own. The
+    last of these tests: the others see the one that is gone."""
+    pid = system.agent_pid()
+    mounted = [line.split() for line in pathlib.Path(f"/proc/{system.pid}/mountinfo").read_text(encoding="utf-8").splitlines()
+               if line.split()[4] == "/sys/fs/bpf"]
+    for _ in mounted:
+        run(*system.enter("umount", "/sys/fs/bpf"))
+    try:
+        wait_for("it is told", lambda: problems() != [])
+        assert "/sys/fs/bpf" not in mounts(pid)
+    finally:
+        run(*system.enter("mount", "-t", "bpf", "bpf", "/sys/fs/bpf"))
+    system.systemctl("restart", UNIT)
+    wait_for("all is well", lambda: problems() == [] and system.is_active())
+    done = subprocess.run(system.enter(f"{BUILD_DIR}/tools/ipipdirectctl", "map", "dump"), capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

@@ -102,8 +102,10 @@ def n_fds(pid):
 
 
 def detach():
+    """For the next test, whose agent shall attach also when the last one was killed."""
     subprocess.run([CTL, "detach"], check=True, stdout=subprocess.DEVNULL)
     assert not os.path.exists(PINS), "detach leaves pins"
+    pathlib.Path("/run/ipipdirect/placement.json").unlink(missing_ok=True)
 
 
 def resync():

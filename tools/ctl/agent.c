@@ -15,7 +15,8 @@
 #include "tools/ctl/output.h"
 
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
-#define LOCK_FILE "lock"
+#define LOCK_FILE "agent.lock" /* root's */
+#define LIFE_FILE "lock"       /* of who may look; anybody who may can hold it, so root does not believe it */
 
 static const char *run_directory(void)
 {
@@ -37,24 +38,37 @@ int agent_open_run_directory(int *ret_fd)
 	return 0;
 }
 
+static int open_lock(const char *name, int *ret_fd)
+{
+	_cleanup_free_ char *path = NULL;
+	int fd, r;
+
+	r = run_path(name, &path);
+	if (r < 0) {
+		path = NULL;
+		return r;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
 /*
  * The agent holds the lock exclusively while it runs. We share it: readers and detach do not take
  * each other for agents.
  */
 int agent_lock(int *ret_fd)
 {
-	_cleanup_free_ char *path = NULL;
 	_cleanup_close_ int fd = -1;
 	int r;
 
-	r = run_path(LOCK_FILE, &path);
-	if (r < 0) {
-		path = NULL;
+	r = open_lock(LOCK_FILE, &fd);
+	if (r == -EACCES || r == -EPERM || r == -ENOENT)
+		r = open_lock(LIFE_FILE, &fd);
+	if (r < 0 && r != -ENOENT)
 		return r;
-	}
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-	if (fd < 0 && errno != ENOENT)
-		return -errno;
 	if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0)
 		return -errno;
 	*ret_fd = TAKE_FD(fd);

@@ -39,10 +39,8 @@ static bool is_filter(const json_t *interface)
 /* Any program of ours: an agent may have replaced it and ended before it could write that. */
 static int ask_kernel(const json_t *interface, uint32_t ifindex)
 {
-	const struct attachment attachment = { .ifindex = ifindex,
-		.kind = is_filter(interface) ? ATTACHMENT_CLSACT : ATTACHMENT_TCX };
-
-	return dataplane_check(&attachment);
+	return dataplane_check_any(
+		is_filter(interface) ? ATTACHMENT_CLSACT : ATTACHMENT_TCX, ifindex);
 }
 
 static int ask_name(const struct agent_view *view, const json_t *interface, uint32_t ifindex)

@@ -7,6 +7,7 @@
  * Where an agent runs it is asked to (detach_agent.c), and keeps its maps for the time after.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "agent/guard.h"
 #include "agent/kern/dataplane.h"
 #include "agent/kern/pins.h"
+#include "agent/placement_file.h"
 #include "agent/util/cleanup.h"
 #include "schema/maps.h"
 #include "tools/ctl/agent.h"
@@ -224,7 +226,7 @@ static int restore_all(
 
 enum agent_part {
 	AGENT_PART_NONE,        /* none runs */
-	AGENT_PART_STAYS_OFF,   /* it was told */
+	AGENT_PART_STAYS_OFF,   /* it was told, or the next one will find that */
 	AGENT_PART_UNREACHABLE, /* it could not be told */
 };
 
@@ -279,11 +281,31 @@ static int find_remains(const struct ctl *ctl, struct remains *remains)
 	return r < 0 && r != -ENOENT ? fail(ctl, r, "read " GUARD_FILE) : CTL_OK;
 }
 
+/*
+ * An agent that was killed or ended by itself leaves its socket behind, and the service manager starts the next one, in
+ * a second. That one must not attach again.
+ */
+static int note_for_the_next(const struct ctl *ctl, int run_dir, enum agent_part *agent)
+{
+	const struct placement off = { .detached = true };
+	int r;
+
+	if (*agent != AGENT_PART_NONE || run_dir < 0 ||
+		faccessat(run_dir, AGENT_SOCKET, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return CTL_OK;
+	r = placement_store(run_dir, &off);
+	if (r < 0)
+		return fail(ctl, r, "write " PLACEMENT_FILE ", for the next agent to stay off");
+	*agent = AGENT_PART_STAYS_OFF;
+	return CTL_OK;
+}
+
 /* Without the agent's help. */
 static int detach(const struct ctl *ctl, struct detach_outcome *outcome, enum agent_part agent)
 {
 	_cleanup_(agent_view_done) struct agent_view view = { 0 };
 	_cleanup_(remains_done) struct remains remains = { .run_dir = -1 };
+	enum agent_part told = agent;
 	bool there;
 	int status;
 
@@ -295,12 +317,14 @@ static int detach(const struct ctl *ctl, struct detach_outcome *outcome, enum ag
 	if (status == CTL_OK)
 		status = check_namespace(ctl, &view, &remains);
 	if (status == CTL_OK)
+		status = note_for_the_next(ctl, remains.run_dir, &told);
+	if (status == CTL_OK)
 		status = detach_all(ctl, &view, &remains, outcome->detached);
 	if (status == CTL_OK)
 		status = restore_all(ctl, &remains, outcome);
 	if (status == CTL_OK)
 		status = remove_pins(ctl, agent, &there);
-	return status == CTL_OK ? print_outcome(ctl, outcome, there, agent) : status;
+	return status == CTL_OK ? print_outcome(ctl, outcome, there, told) : status;
 }
 
 static int detach_beside(const struct ctl *ctl, struct detach_outcome *outcome)
@@ -370,7 +394,8 @@ const struct ctl_command ctl_detach_command = {
 		"\n"
 		"While the agent runs it is asked to take the program off and to leave it off,\n"
 		"also when it is restarted, until 'ipipdirectctl attach'; the maps stay, for\n"
-		"that. --force removes them too, also when the agent does not answer.\n"
+		"that. One that was killed is not waited for: the next one stays off, too.\n"
+		" --force removes them too, also when the agent does not answer.\n"
 		"\n"
 		"Exit status: 4 when the agent goes on trying, or could not be told (--force).\n",
 	.options = CTL_OPTION_FORCE,

@@ -55,6 +55,8 @@ static void add_agent(struct exposition *out, const struct source *source)
 	static const struct metric synced = { METRIC_GAUGE, "last_sync_timestamp_seconds",
 		"seconds",
 		"When last everything was read and the maps agreed with it, since the epoch." };
+	static const struct metric interval = { METRIC_GAUGE, "resync_interval_seconds", "seconds",
+		"How often everything is read at least." };
 	const json_t *agent = json_object_get(source->view.document, "agent");
 
 	if (source->view.life != AGENT_UNKNOWN)
@@ -65,6 +67,7 @@ static void add_agent(struct exposition *out, const struct source *source)
 		strcmp(json_text(agent, "state"), "ok") != 0 || agent_is_stale(&source->view));
 	if (json_time_at(agent, "started_at") > 0)
 		add_one(out, &started, json_time_at(agent, "started_at"));
+	add_one(out, &interval, agent_resync_interval(source->view.document));
 	if (json_time_at(agent, "synced_at") > 0)
 		add_one(out, &synced, json_time_at(agent, "synced_at"));
 }

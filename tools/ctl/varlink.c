@@ -12,7 +12,6 @@
 #include "tools/ctl/agent.h"
 #include "tools/ctl/varlink.h"
 
-#define SOCKET_FILE "io.ipipdirect"
 #define INTERFACE "io.ipipdirect."
 
 /* A pass over thousands of namespaces comes before some answers. */
@@ -69,7 +68,7 @@ static int connect_agent(int *ret_fd)
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) < 0)
 		return -errno;
 	/* The directory's path may be longer than an address. */
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" SOCKET_FILE,
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/" AGENT_SOCKET,
 		directory);
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
