@@ -583,6 +583,14 @@ int dataplane_tidy(struct dataplane *dataplane)
 	return remove_jumps_but(dataplane->jumps_id);
 }
 
+int dataplane_has_filter(uint32_t ifindex, uint32_t program_id)
+{
+	uint32_t there;
+	int r = clsact_query(ifindex, &there);
+
+	return r < 0 ? r : there != 0 && there == program_id;
+}
+
 static int clsact_detach(uint32_t ifindex, uint32_t known)
 {
 	struct program_pins pins = program_pins(ifindex);

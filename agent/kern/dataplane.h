@@ -72,6 +72,9 @@ int dataplane_attached(uint32_t **ret_ifindexes, size_t *ret_n);
 int dataplane_settle(struct dataplane *dataplane);
 int dataplane_tidy(struct dataplane *dataplane);
 
+/* Whether a filter of our priority and handle has that program, pinned or not. 1, 0, or -errno. */
+int dataplane_has_filter(uint32_t ifindex, uint32_t program_id);
+
 /* Removes what is ours from one interface, and its pin. Nothing there is no error. `known`: as above. */
 int dataplane_detach(uint32_t ifindex, uint32_t known);
 

@@ -129,6 +129,24 @@ def test_of_a_clsact_filter(sandbox):
     assert not sandbox.exists(PINS)
 
 
+def test_of_a_filter_whose_pins_are_gone(sandbox):
+    """As when the bpffs was unmounted: the last agent's word is left."""
+    sandbox.once()
+    as_clsact(sandbox)
+    document = sandbox.read_status()
+    document["interfaces"][0]["attachment"] = "clsact"
+    sandbox.do("rm", "-r", PINS)
+    ours = f"handle {hex(OUR_HANDLE)}"
+    # Somebody else's, by what was written.
+    sandbox.write_status({**document, "interfaces": [{**document["interfaces"][0], "program_id": 1}]})
+    assert "nothing is attached" in sandbox.ctl("status").stdout
+    assert sandbox.ctl("detach").stdout == "nothing to remove\n" and ours in filters(sandbox)
+    sandbox.write_status(document)
+    assert "wan: attached (clsact" in sandbox.ctl("status").stdout
+    assert "detached from wan" in sandbox.ctl("detach").stdout and ours not in filters(sandbox)
+    assert sandbox.ctl("detach").stdout == "nothing to remove\n"
+
+
 def test_leaves_a_filter_of_somebody_else_in_our_place(sandbox):
     """Same priority and handle, but not our program."""
     sandbox.once()

@@ -143,6 +143,16 @@ def test_while_no_agent_runs(replies):
         wait_ways(replies, "direct")
 
 
+def test_while_no_agent_runs_and_an_operator_detaches(replies):
+    with start():
+        wait_ways(replies, "direct")
+    lose_pins()
+    mount()
+    subprocess.run([agent.CTL, "detach"], check=True)
+    assert "direct" not in egress()
+    wait_ways(replies, "ipip")
+
+
 def test_while_no_agent_runs_and_nobody_knows_what_there_was(replies):
     """The status is gone as well: then a filter is somebody else's. It is told, with what removes it."""
     with start():

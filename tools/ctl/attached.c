@@ -43,6 +43,17 @@ static int ask_kernel(const json_t *interface, uint32_t ifindex)
 		is_filter(interface) ? ATTACHMENT_CLSACT : ATTACHMENT_TCX, ifindex);
 }
 
+uint32_t attached_filter(const struct agent_view *view, const json_t *interface)
+{
+	uint32_t ifindex = (uint32_t)json_number(interface, "ifindex");
+	uint32_t program_id = (uint32_t)json_number(interface, "program_id");
+
+	if (geteuid() != 0 || !is_filter(interface) || agent_is_of_netns(view->document) != 1 ||
+		dataplane_has_filter(ifindex, program_id) != 1)
+		return 0;
+	return program_id;
+}
+
 static int ask_name(const struct agent_view *view, const json_t *interface, uint32_t ifindex)
 {
 	char name[IF_NAMESIZE];
@@ -69,7 +80,7 @@ int attached_now(
 		return attached->error;
 	ifindex = (uint32_t)json_number(interface, "ifindex");
 	if (!is_pinned(attached, ifindex))
-		return 0;
+		return attached_filter(view, interface) != 0;
 	/* A link is found from anywhere, a filter by an index that means something else in another namespace. */
 	if (geteuid() == 0 && is_filter(interface) && agent_is_of_netns(view->document) == 0)
 		return -EXDEV;

@@ -26,6 +26,12 @@ void attached_done(struct attached *attached);
 int attached_now(
 	const struct attached *attached, const struct agent_view *view, const json_t *interface);
 
+/*
+ * The program that the status says is in a filter there, where the kernel has that filter, pinned or not: a filter
+ * outlives its pin. 0: none, or that cannot be told.
+ */
+uint32_t attached_filter(const struct agent_view *view, const json_t *interface);
+
 /* Of those that have something pinned, all but those of the status that have not got the program. */
 size_t attached_count(const struct attached *attached, const struct agent_view *view);
 

@@ -20,9 +20,11 @@
 #include "agent/kern/dataplane.h"
 #include "agent/kern/pins.h"
 #include "agent/placement_file.h"
+#include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "schema/maps.h"
 #include "tools/ctl/agent.h"
+#include "tools/ctl/attached.h"
 #include "tools/ctl/detach.h"
 #include "tools/ctl/live.h"
 #include "tools/ctl/output.h"
@@ -164,6 +166,20 @@ void detach_note_feature(const struct ctl *ctl, json_t *list, uint32_t ifindex, 
 	(void)fputc('\n', stdout);
 }
 
+/* By what the last agent said: without its pin nothing else tells a filter of ours from others'. */
+static uint32_t filter_of_status(const struct agent_view *view, uint32_t ifindex)
+{
+	const json_t *interface;
+	size_t i;
+
+	json_array_foreach(json_object_get(view->document, "interfaces"), i, interface)
+	{
+		if (json_number(interface, "ifindex") == ifindex)
+			return attached_filter(view, interface);
+	}
+	return 0;
+}
+
 static int detach_all(const struct ctl *ctl, const struct agent_view *view,
 	const struct remains *remains, json_t *detached)
 {
@@ -173,7 +189,7 @@ static int detach_all(const struct ctl *ctl, const struct agent_view *view,
 	for (size_t i = 0; i < remains->n; i++) {
 		uint32_t ifindex = remains->ifindexes[i];
 		char name[IF_NAMESIZE];
-		int r = dataplane_detach(ifindex, 0);
+		int r = dataplane_detach(ifindex, filter_of_status(view, ifindex));
 
 		name_interface(view, ifindex, name);
 		if (r < 0) {
@@ -268,11 +284,43 @@ static int remove_pins(const struct ctl *ctl, enum agent_part agent, bool *ret_t
 	return CTL_OK;
 }
 
-static int find_remains(const struct ctl *ctl, struct remains *remains)
+static bool has_remains(const struct remains *remains, uint32_t ifindex)
+{
+	for (size_t i = 0; i < remains->n; i++)
+		if (remains->ifindexes[i] == ifindex)
+			return true;
+	return false;
+}
+
+/* Filters whose pins are gone. */
+static int add_filters(const struct agent_view *view, struct remains *remains)
+{
+	const json_t *interface;
+	size_t i;
+
+	json_array_foreach(json_object_get(view->document, "interfaces"), i, interface)
+	{
+		uint32_t ifindex = (uint32_t)json_number(interface, "ifindex"), *slot;
+
+		if (has_remains(remains, ifindex) || attached_filter(view, interface) == 0)
+			continue;
+		slot = ARRAY_APPEND(remains->ifindexes, remains->n);
+		if (!slot)
+			return -ENOMEM;
+		*slot = ifindex;
+		remains->n++;
+	}
+	return 0;
+}
+
+static int find_remains(
+	const struct ctl *ctl, const struct agent_view *view, struct remains *remains)
 {
 	int r;
 
 	r = list_attached(&remains->ifindexes, &remains->n);
+	if (r == 0)
+		r = add_filters(view, remains);
 	if (r < 0)
 		return fail(ctl, r, "read " MAPS_PIN_ROOT);
 	r = agent_open_run_directory(&remains->run_dir);
@@ -313,7 +361,7 @@ static int detach(const struct ctl *ctl, struct detach_outcome *outcome, enum ag
 		return live_fail_bpffs(ctl);
 	if (agent_read(ctl, &view) < 0)
 		return fail(ctl, -ENOMEM, "detach");
-	status = find_remains(ctl, &remains);
+	status = find_remains(ctl, &view, &remains);
 	if (status == CTL_OK)
 		status = check_namespace(ctl, &view, &remains);
 	if (status == CTL_OK)
