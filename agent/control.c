@@ -841,14 +841,14 @@ int control_open(
 		r = add_sources(control, &fd);
 	}
 	if (r < 0) {
-		control_close(control);
+		control_close(control, false);
 		return r;
 	}
 	*ret = control;
 	return 0;
 }
 
-void control_close(struct control *control)
+void control_close(struct control *control, bool stays)
 {
 	struct stat file;
 
@@ -859,7 +859,7 @@ void control_close(struct control *control)
 	(void)sd_event_source_disable_unref(control->listener);
 	(void)sd_event_source_disable_unref(control->tick);
 	json_decref(control->picture);
-	if (control->ino != 0 &&
+	if (!stays && control->ino != 0 &&
 		fstatat(control->run_dir, CONTROL_SOCKET, &file, AT_SYMLINK_NOFOLLOW) == 0 &&
 		file.st_dev == control->dev && file.st_ino == control->ino)
 		(void)unlinkat(control->run_dir, CONTROL_SOCKET, 0);

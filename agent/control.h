@@ -56,8 +56,11 @@ struct control_agent {
  */
 int control_open(
 	sd_event *event, int run_dir, const struct control_agent *agent, struct control **ret);
-/* Removes the socket, if it is still ours. NULL does nothing. */
-void control_close(struct control *control);
+/*
+ * Removes the socket, if it is still ours, unless it shall stay: by that others see that an agent did not end as it
+ * should. NULL does nothing.
+ */
+void control_close(struct control *control, bool stays);
 
 /* Whether anybody waits for the end of a pass. NULL: nobody. */
 bool control_is_awaited(const struct control *control);

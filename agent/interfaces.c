@@ -578,6 +578,12 @@ bool interfaces_are_placed(const struct interfaces *interfaces)
 	return interfaces->is_off || !interfaces->stale;
 }
 
+/* What is nowhere goes by none; they may not be readable just now, and change all the time. */
+static bool needs_routes(const struct interfaces *interfaces)
+{
+	return !interfaces->placement.detached || interfaces->placement.n > 0;
+}
+
 void interfaces_place(struct interfaces *interfaces, const struct placement *placement)
 {
 	interfaces->placement = *placement;
@@ -590,7 +596,7 @@ bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)
 {
 	bool minds = false;
 
-	if (bell->routes_changed)
+	if (bell->routes_changed && needs_routes(interfaces))
 		minds = interfaces->stale = interfaces->untold = true;
 	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) ||
 		bell->own_overrun)
@@ -780,12 +786,6 @@ static int read_routes(struct interfaces *interfaces, struct routes *ret)
 	interfaces->read_again = end + routes_pause(end - start);
 	interfaces->route_reads++;
 	return r;
-}
-
-/* What is nowhere goes by none, and they may not be readable just now. */
-static bool needs_routes(const struct interfaces *interfaces)
-{
-	return !interfaces->placement.detached || interfaces->placement.n > 0;
 }
 
 int interfaces_follow(struct interfaces *interfaces)

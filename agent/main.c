@@ -81,13 +81,14 @@ struct agent {
 	bool is_unsettled;    /* another one is to follow */
 	bool is_ready_untold; /* to the manager */
 	bool shows_life;      /* it holds LIFE_FILE */
+	bool ended_well;      /* as it was told to */
 	char notified[128];   /* what the service manager was told last */
 	int run_dir, lock, life, bell_fd, own_bell_fd, mount_bell_fd, link_bell_fd;
 };
 
 static void agent_done(struct agent *agent)
 {
-	control_close(agent->control);
+	control_close(agent->control, !agent->ended_well);
 	publisher_done(&agent->publisher);
 	sd_event_source_unref(agent->pass_timer);
 	sd_event_source_unref(agent->periodic_timer);
@@ -197,14 +198,24 @@ static int open_lock(const struct agent *agent, const char *name, mode_t mode, i
 	return r;
 }
 
-/* Whoever may open a file may lock it, so that must not keep an agent from working. It is tried again, now and then. */
-static void show_life(struct agent *agent)
+/*
+ * Whoever may open a file may lock it, so that must not keep an agent from working. It is tried again, now and then. But
+ * where no agent had the other lock yet, since the boot, it may be one of before there was that: -EWOULDBLOCK.
+ */
+static int show_life(struct agent *agent, bool is_first)
 {
-	agent->shows_life = take_lock(agent->life) == 0;
+	int r = take_lock(agent->life);
+
+	if (r < 0 && is_first) {
+		(void)unlinkat(agent->run_dir, LOCK_FILE, 0);
+		return r;
+	}
+	agent->shows_life = r == 0;
 	if (!agent->shows_life)
 		log_warning("somebody holds %s/" LIFE_FILE
 			    ": to those who are not root no agent seems to run",
 			run_directory());
+	return 0;
 }
 
 /* The earliest of all that ask for it. */
@@ -835,6 +846,7 @@ static int open_bells(struct agent *agent)
 static int open_run_directory(struct agent *agent)
 {
 	const char *path = run_directory();
+	bool is_first;
 	int r;
 
 	r = file_open_directory(path, 0755, &agent->run_dir);
@@ -842,17 +854,18 @@ static int open_run_directory(struct agent *agent)
 		log_error("cannot use the directory %s: %s", path, strerror(-r));
 		return r;
 	}
+	is_first = faccessat(agent->run_dir, LOCK_FILE, F_OK, AT_SYMLINK_NOFOLLOW) < 0;
 	r = open_lock(agent, LOCK_FILE, 0600, &agent->lock);
 	if (r == 0)
 		r = open_lock(agent, LIFE_FILE, 0640, &agent->life);
 	if (r < 0)
 		return r;
 	r = take_lock(agent->lock);
+	if (r == 0)
+		r = show_life(agent, is_first);
 	if (r < 0)
 		log_error(
 			"%s", r == -EWOULDBLOCK ? "another ipipdirectd is running" : strerror(-r));
-	else
-		show_life(agent);
 	return r;
 }
 
@@ -906,6 +919,7 @@ static int run_loop(struct agent *agent)
 		return EXIT_FAILED;
 	}
 	interfaces_give_back(&agent->reconciler.interfaces);
+	agent->ended_well = true;
 	return EXIT_SUCCESS;
 }
 

@@ -44,48 +44,76 @@ static int replace(struct modes *modes, struct overrides *overrides)
 	return 0;
 }
 
-/* Under whatever name it was given. */
-static bool take_back(struct overrides *overrides, const struct tunnel *tunnel)
+/* Not from those that it was given to, and that are called otherwise by now. */
+static int take_name(struct overrides *overrides, const struct tunnels *tunnels, const char *name,
+	const char *ifname, bool *ret_found)
 {
-	const struct mode_override *override;
-	bool found = false;
+	for (size_t i = 0; overrides_has(overrides, name, ifname) && i < tunnels->n; i++) {
+		const struct tunnel *tunnel = &tunnels->list[i];
+		int r = 0;
 
-	while ((override = overrides_find(overrides, tunnel->netns, tunnel->link))) {
-		/* Its name is its own, and goes with it. */
-		char *netns = strdupa(override->netns);
-
-		found |= overrides_remove(overrides, netns, tunnel->link->name);
+		if (strcmp(tunnel->link->name, ifname) == 0)
+			r = overrides_move(overrides, name, ifname, tunnel->netns);
+		if (r < 0)
+			return r;
 	}
-	return found;
+	*ret_found = overrides_remove(overrides, name, ifname) || *ret_found;
+	return 0;
+}
+
+/* Under whatever name it was given. */
+static int take_back(struct overrides *overrides, const struct tunnels *tunnels,
+	const struct tunnel *tunnel, bool *ret_found)
+{
+	const struct netns *netns = tunnel->netns;
+	const char *ifname = tunnel->link->name;
+	int r = 0;
+
+	*ret_found = overrides_find(overrides, netns, tunnel->link) || *ret_found;
+	overrides_take_from(overrides, netns->seq, ifname);
+	for (size_t i = 0; r == 0 && i < netns->n_names; i++)
+		r = take_name(overrides, tunnels, netns->names[i], ifname, ret_found);
+	return r < 0 ? r
+		     : take_name(overrides, tunnels, netns_label(netns), ifname, ret_found);
+}
+
+static bool is_meant(const struct tunnel *tunnel, const char *netns, const char *ifname)
+{
+	return strcmp(tunnel->link->name, ifname) == 0 && override_is_about(netns, tunnel->netns);
+}
+
+static int give(struct overrides *overrides, const struct tunnel *tunnel, enum maps_mode mode,
+	bool until_reload)
+{
+	const char *label = netns_label(tunnel->netns), *ifname = tunnel->link->name;
+	int r = overrides_set(overrides, label, ifname, mode, until_reload);
+
+	return r < 0 ? r : overrides_give(overrides, label, ifname, tunnel->netns->seq);
 }
 
 int modes_set(struct modes *modes, const struct tunnels *tunnels, const char *netns,
 	const char *ifname, const enum maps_mode *mode, bool until_reload, size_t *ret_n)
 {
 	_cleanup_(overrides_done) struct overrides overrides = { 0 };
-	bool found;
+	bool found = false;
 	size_t n = 0;
 	int r;
 
 	r = overrides_copy(&modes->overrides, &overrides);
-	if (r < 0)
-		return r;
-	found = overrides_remove(&overrides, netns, ifname);
-	for (size_t i = 0; i < tunnels->n; i++) {
-		const struct tunnel *tunnel = &tunnels->list[i];
-
-		if (strcmp(tunnel->link->name, ifname) != 0 ||
-			!override_is_about(netns, tunnel->netns))
+	if (r == 0)
+		r = take_name(&overrides, tunnels, netns, ifname, &found);
+	/* From all before it is given to any: they may have one name. */
+	for (size_t i = 0; r == 0 && i < tunnels->n; i++) {
+		if (!is_meant(&tunnels->list[i], netns, ifname))
 			continue;
 		n++;
-		found |= take_back(&overrides, tunnel);
-		if (!mode)
-			continue;
-		r = overrides_set(
-			&overrides, netns_label(tunnel->netns), ifname, *mode, until_reload);
-		if (r < 0)
-			return r;
+		r = take_back(&overrides, tunnels, &tunnels->list[i], &found);
 	}
+	for (size_t i = 0; r == 0 && mode && i < tunnels->n; i++)
+		if (is_meant(&tunnels->list[i], netns, ifname))
+			r = give(&overrides, &tunnels->list[i], *mode, until_reload);
+	if (r < 0)
+		return r;
 	if (n == 0 && (mode || !found))
 		return -ENOENT;
 	r = replace(modes, &overrides);

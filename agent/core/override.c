@@ -10,10 +10,16 @@
 
 #define TEXT_VERSION 1
 
+static void override_done(struct mode_override *override)
+{
+	free(override->netns);
+	free(override->given);
+}
+
 void overrides_done(struct overrides *overrides)
 {
 	for (size_t i = 0; i < overrides->n; i++)
-		free(overrides->list[i].netns);
+		override_done(&overrides->list[i]);
 	free(overrides->list);
 	*overrides = (struct overrides){ 0 };
 }
@@ -95,7 +101,7 @@ int overrides_set(struct overrides *overrides, const char *netns, const char *if
 
 static void remove_at(struct overrides *overrides, size_t i)
 {
-	free(overrides->list[i].netns);
+	override_done(&overrides->list[i]);
 	overrides->n--;
 	memmove(&overrides->list[i], &overrides->list[i + 1],
 		(overrides->n - i) * sizeof(*overrides->list));
@@ -108,6 +114,50 @@ bool overrides_remove(struct overrides *overrides, const char *netns, const char
 	if (override)
 		remove_at(overrides, (size_t)(override - overrides->list));
 	return override != NULL;
+}
+
+static bool is_given(const struct mode_override *override, uint64_t seq)
+{
+	for (size_t i = 0; i < override->n_given; i++)
+		if (override->given[i] == seq)
+			return true;
+	return false;
+}
+
+bool overrides_has(const struct overrides *overrides, const char *netns, const char *ifname)
+{
+	return find(overrides, netns, ifname) != NULL;
+}
+
+int overrides_give(
+	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq)
+{
+	struct mode_override *override = find(overrides, netns, ifname);
+	uint64_t *slot;
+
+	if (!override || is_given(override, seq))
+		return 0;
+	slot = ARRAY_APPEND(override->given, override->n_given);
+	if (!slot)
+		return -ENOMEM;
+	*slot = seq;
+	override->n_given++;
+	return 0;
+}
+
+void overrides_take_from(struct overrides *overrides, uint64_t seq, const char *ifname)
+{
+	for (size_t i = 0; i < overrides->n; i++) {
+		struct mode_override *override = &overrides->list[i];
+		size_t n = 0;
+
+		if (strcmp(override->ifname, ifname) != 0)
+			continue;
+		for (size_t j = 0; j < override->n_given; j++)
+			if (override->given[j] != seq)
+				override->given[n++] = override->given[j];
+		override->n_given = n;
+	}
 }
 
 void overrides_drop_until_reload(struct overrides *overrides)
@@ -126,6 +176,8 @@ int overrides_copy(const struct overrides *overrides, struct overrides *ret)
 		int r = overrides_set(
 			&copy, from->netns, from->ifname, from->mode, from->until_reload);
 
+		for (size_t j = 0; r == 0 && j < from->n_given; j++)
+			r = overrides_give(&copy, from->netns, from->ifname, from->given[j]);
 		if (r < 0)
 			return r;
 	}
@@ -139,9 +191,6 @@ bool override_is_about(const char *name, const struct netns *netns)
 	for (size_t i = 0; i < netns->n_names; i++)
 		if (strcmp(netns->names[i], name) == 0)
 			return true;
-	for (size_t i = 0; i < netns->n_former_labels; i++)
-		if (strcmp(netns->former_labels[i], name) == 0)
-			return true;
 	return strcmp(netns_label(netns), name) == 0;
 }
 
@@ -154,6 +203,33 @@ static const struct mode_override *lesser(
 	return b->mode > a->mode ? b : a;
 }
 
+int overrides_move(struct overrides *overrides, const char *name, const char *ifname,
+	const struct netns *netns)
+{
+	const struct mode_override *from = find(overrides, name, ifname), *there;
+	const char *label = netns_label(netns);
+	struct mode_override given;
+	int r;
+
+	if (!from || !is_given(from, netns->seq) || override_is_about(name, netns))
+		return 0;
+	there = find(overrides, label, ifname);
+	given = *lesser(from, there);
+	overrides_take_from(overrides, netns->seq, ifname);
+	r = overrides_set(overrides, label, ifname, given.mode, given.until_reload);
+	return r < 0 ? r : overrides_give(overrides, label, ifname, netns->seq);
+}
+
+static const struct mode_override *find_given(
+	const struct overrides *overrides, uint64_t seq, const char *ifname)
+{
+	for (size_t i = 0; i < overrides->n; i++)
+		if (is_given(&overrides->list[i], seq) &&
+			strcmp(overrides->list[i].ifname, ifname) == 0)
+			return &overrides->list[i];
+	return NULL;
+}
+
 const struct mode_override *overrides_find(
 	const struct overrides *overrides, const struct netns *netns, const struct ipip_link *link)
 {
@@ -161,16 +237,10 @@ const struct mode_override *overrides_find(
 
 	if (!overrides || overrides->n == 0)
 		return NULL;
-	for (size_t i = 0; i < netns->n_names; i++) {
-		override = find(overrides, netns->names[i], link->name);
-		if (override)
-			return override;
-	}
-	override = find(overrides, netns_label(netns), link->name);
-	for (size_t i = 0; i < netns->n_former_labels; i++)
-		override = lesser(
-			override, find(overrides, netns->former_labels[i], link->name));
-	return override;
+	override = find_given(overrides, netns->seq, link->name);
+	for (size_t i = 0; i < netns->n_names; i++)
+		override = lesser(override, find(overrides, netns->names[i], link->name));
+	return lesser(override, find(overrides, netns_label(netns), link->name));
 }
 
 json_t *overrides_json(const struct overrides *overrides)

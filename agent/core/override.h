@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "agent/core/config.h"
 
@@ -21,6 +22,12 @@ struct mode_override {
 	char ifname[IFNAMSIZ];
 	enum maps_mode mode;
 	bool until_reload; /* a reload of the configuration takes it back */
+	/*
+	 * The namespaces that it was given to, by struct netns.seq: for these it is whatever they are called later. No other
+	 * agent knows them, so they are not in the text.
+	 */
+	uint64_t *given;
+	size_t n_given;
 };
 
 struct overrides {
@@ -33,6 +40,18 @@ void overrides_done(struct overrides *overrides);
 /* 0; -E2BIG: there are too many; -EINVAL: a name that nothing can have; -ENOMEM. */
 int overrides_set(struct overrides *overrides, const char *netns, const char *ifname,
 	enum maps_mode mode, bool until_reload);
+bool overrides_has(const struct overrides *overrides, const char *netns, const char *ifname);
+/* Of one that is there: it is for that namespace as well. 0 or -ENOMEM. */
+int overrides_give(
+	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq);
+/*
+ * What was given under `name` to a namespace that is not called so any more goes over to what it is called now, before
+ * the name is given another mode or taken back. 0; -ENOMEM; -E2BIG: there are too many.
+ */
+int overrides_move(struct overrides *overrides, const char *name, const char *ifname,
+	const struct netns *netns);
+/* None is for that namespace any more, but by its names. */
+void overrides_take_from(struct overrides *overrides, uint64_t seq, const char *ifname);
 /* Whether there was one. */
 bool overrides_remove(struct overrides *overrides, const char *netns, const char *ifname);
 /* Those that a reload takes back. */
@@ -40,8 +59,8 @@ void overrides_drop_until_reload(struct overrides *overrides);
 int overrides_copy(const struct overrides *overrides, struct overrides *ret);
 
 /*
- * The override of a tunnel; NULL: there is none, or there are no overrides at all (NULL). One that was given under a label
- * which the namespace had before is for it still; of several the one that sends less direct.
+ * The override of a tunnel, by its namespace or one of its names; of several the one that sends less direct. NULL: there is
+ * none, or there are no overrides at all (NULL).
  */
 const struct mode_override *overrides_find(
 	const struct overrides *overrides, const struct netns *netns, const struct ipip_link *link);

@@ -444,68 +444,53 @@ static int match(struct roster *roster, struct snapshot *old)
 	return 0;
 }
 
-static int add_former_label(struct netns *netns, const char *label)
+/* Whether somebody lives there who is called so. References are those of one namespace. */
+static bool has_resident(const struct ref *refs, size_t n, const char *label)
 {
-	if (netns->n_former_labels == NETNS_LABELS_MAX) {
-		free(netns->former_labels[0]);
-		netns->n_former_labels--;
-		memmove(&netns->former_labels[0], &netns->former_labels[1],
-			netns->n_former_labels * sizeof(*netns->former_labels));
-	}
-	return add_string(&netns->former_labels, &netns->n_former_labels, label);
-}
-
-static bool is_called(const struct netns *netns, const char *name)
-{
-	for (size_t i = 0; i < netns->n_names; i++)
-		if (strcmp(netns->names[i], name) == 0)
+	for (size_t i = 0; i < n; i++)
+		if (refs[i].sighting->label && strcmp(refs[i].sighting->label, label) == 0)
 			return true;
-	return netns->label && strcmp(netns->label, name) == 0;
-}
-
-/* What it was called before, and is not any more. */
-static int keep_former_labels(struct netns *netns, const struct netns *known)
-{
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < known->n_former_labels; i++)
-		if (!is_called(netns, known->former_labels[i]))
-			r = add_former_label(netns, known->former_labels[i]);
-	for (size_t i = 0; r == 0 && i < known->n_names; i++)
-		if (!is_called(netns, known->names[i]))
-			r = add_former_label(netns, known->names[i]);
-	if (r == 0 && known->label && !is_called(netns, known->label))
-		r = add_former_label(netns, known->label);
-	return r;
+	return false;
 }
 
 /*
- * What people call one that has no file name: who lives there. While nobody is seen there, who did last; and what is said
- * of him holds for the namespace even when somebody else is all that is left.
+ * Who lives there: as long as that is true of anybody there it stays, and while nobody is seen it is who did last. Of
+ * processes a source shows one that is known (agent/kern/procs.c); a file may lead by another.
  */
-static int label(struct member *member)
+static int label(struct member *member, const struct ref *refs, size_t n_refs)
 {
 	struct netns *netns = &member->netns;
-	const struct netns *known = member->known;
+	const char *known = member->known ? member->known->label : NULL;
+	char *copy;
 
 	if (netns->nsid == NSID_OWN)
 		return 0;
-	if (!netns->label && known && known->label) {
-		netns->label = strdup(known->label);
-		if (!netns->label)
+	if (known && (!netns->label || has_resident(refs, n_refs, known))) {
+		copy = strdup(known);
+		if (!copy)
 			return -ENOMEM;
+		free(netns->label);
+		netns->label = copy;
 	}
-	if (!netns->label && netns->n_names == 0 && label_by_number(netns) < 0)
-		return -ENOMEM;
-	return known ? keep_former_labels(netns, known) : 0;
+	return netns->n_names == 0 && !netns->label ? label_by_number(netns) : 0;
 }
 
-static int label_all(struct roster *roster)
+/* Both are sorted by nsid. */
+static int label_all(struct roster *roster, const struct refs *refs)
 {
+	size_t first = 0;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < roster->n; i++)
-		r = label(&roster->list[i]);
+	for (size_t i = 0; r == 0 && i < roster->n; i++) {
+		int32_t nsid = roster->list[i].netns.nsid;
+		size_t n = 0;
+
+		while (first < refs->n && refs->list[first].nsid < nsid)
+			first++;
+		while (first + n < refs->n && refs->list[first + n].nsid == nsid)
+			n++;
+		r = label(&roster->list[i], refs->list + first, n);
+	}
 	return r;
 }
 
@@ -614,7 +599,7 @@ int roster_make(const struct sightings *sources, size_t n_sources, const struct 
 	if ((r = gather_skipped(sources, n_sources, &fresh)) < 0 ||
 		(r = refs_make(sources, n_sources, own_nsid, old, &refs)) < 0 ||
 		(r = collect(&refs, own, &roster)) < 0 || (r = match(&roster, old)) < 0 ||
-		(r = label_all(&roster)) < 0)
+		(r = label_all(&roster, &refs)) < 0)
 		return r;
 	if (fresh.n_skipped > 0)
 		qsort(fresh.skipped, fresh.n_skipped, sizeof(*fresh.skipped), compare_skipped);

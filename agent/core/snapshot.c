@@ -54,7 +54,6 @@ void netns_done(struct netns *netns)
 {
 	strings_free(netns->names, netns->n_names);
 	strings_free(netns->found, netns->n_found);
-	strings_free(netns->former_labels, netns->n_former_labels);
 	free(netns->label);
 	netns_view_done(&netns->view);
 	*netns = (struct netns){ 0 };

@@ -71,8 +71,6 @@ struct netns_view {
 	bool truncated; /* there was more than is kept of one namespace */
 };
 
-#define NETNS_LABELS_MAX 4
-
 struct netns {
 	struct netns_id id;
 	int32_t nsid; /* as the agent's namespace numbers it, or NSID_OWN */
@@ -82,8 +80,6 @@ struct netns {
 	size_t n_found;
 	/* Who lives there, or did last: unit, container id, command or "nsid-N"; NULL: nobody knows. */
 	char *label;
-	char **former_labels; /* what it was called before, the last NETNS_LABELS_MAX, the oldest first */
-	size_t n_former_labels;
 	enum netns_owner owner;
 	/* Order in which namespaces were first seen: the older claim to an address wins. */
 	uint64_t seq;

@@ -217,10 +217,18 @@ def test_force_removes_the_pins_too_and_attach_makes_them_anew(agent, fits):
     assert not agent.exists(PINS)
 
 
-def test_one_that_was_killed_leaves_it_to_the_next(sandbox, fits):
+@pytest.mark.parametrize("how", ["killed", "by itself"])
+def test_one_that_ended_leaves_it_to_the_next(sandbox, fits, how):
     """As the service manager would start it, in a second: nobody is there to be told."""
-    sandbox.start_agent()
-    sandbox.stop_agent(signal.SIGKILL)
+    if how == "killed":
+        sandbox.start_agent()
+        sandbox.stop_agent(signal.SIGKILL)
+    else:
+        # That of its event loop, which is fatal.
+        sandbox.start_agent(command=["strace", "-f", "-qq", "-o", "/dev/null", "-e",
+                                     "inject=epoll_wait,epoll_pwait,epoll_pwait2:error=EIO:when=5+", AGENT])
+        agent, sandbox.agent = sandbox.agent, None
+        assert agent.wait(60) == 2
     done = sandbox.ctl("detach")
     assert (done.returncode, done.stderr) == (0, "")
     assert "detached from wan" in done.stdout and "stays off until 'ipipdirectctl attach'" in done.stdout

@@ -74,6 +74,22 @@ def test_the_lock_goes_with_its_holder(sandbox):
     sandbox.once()
 
 
+def test_one_of_before_there_was_another_lock(sandbox):
+    """It holds only the one that others may read: no second agent starts beside it, nor is it hidden from root."""
+    sandbox.do("mkdir", "-p", "/run/ipipdirect")
+    holder = sandbox.start("flock", "--exclusive", "/run/ipipdirect/lock", "sh", "-c", "echo held; exec cat",
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    for options in (["--once"], ["--prepare"]):
+        done = sandbox.run(AGENT, *options)
+        assert done.returncode == 2 and "another ipipdirectd is running" in done.stderr
+        assert sandbox.ctl("detach").returncode == 3, "it cannot be told"
+    holder.stdin.close()
+    holder.wait(30)
+    holder.stdout.close()
+    sandbox.once()
+
+
 @pytest.mark.parametrize("how", ["--shared", "--exclusive"])
 def test_who_may_only_look_keeps_no_agent_from_its_work(sandbox, how):
     """A file that may be read may be locked. Root sees all the same whether an agent runs."""

@@ -149,7 +149,7 @@ static int run_dir = -1;
 
 static void close_all(void)
 {
-	control_close(control);
+	control_close(control, false);
 	sd_event_unref(event);
 	(void)close(run_dir);
 	(void)rmdir(run_path);

@@ -78,25 +78,39 @@ static void it_wins_over_rules_and_defaults(void **state)
 		"tunnel/rule tunnel/rule tunnel/override direct/override shadow/default");
 }
 
-/* By any label that the namespace has had; what sends less direct goes before. */
+/* By the name that it was given for, whoever has it, and where it was given, whatever that is called later. */
 static void it_stays_where_it_was_given(void **state)
 {
-	static const char relabelled[] = "netns x unnamed label=sidecar former=game former=older\n"
+	static const char relabelled[] = "netns x unnamed label=sidecar\n"
 					 " tun0 203.0.113.4 10.0.0.4\n"
 					 "netns y unnamed label=game\n"
 					 " tun0 203.0.113.5 10.0.0.5\n";
-	_cleanup_(overrides_done) struct overrides overrides = { 0 };
+	_cleanup_(overrides_done) struct overrides overrides = { 0 }, copy = { 0 };
+	struct netns other = { .seq = 77, .nsid = 77, .label = (char *)"other" };
 
 	(void)state;
 	assert_int_equal(overrides_set(&overrides, "game", "tun0", MAPS_MODE_SHADOW, false), 0);
+	assert_modes_of(relabelled, &overrides, "{}", "direct/default shadow/override");
+	assert_int_equal(overrides_give(&overrides, "game", "tun0", 0), 0);
+	assert_int_equal(overrides_give(&overrides, "game", "tun0", 0), 0);
+	assert_int_equal(overrides_give(&overrides, "game", "tun0", 77), 0);
+	assert_int_equal(overrides.list[0].n_given, 2);
 	assert_modes_of(relabelled, &overrides, "{}", "shadow/override shadow/override");
-	assert_int_equal(overrides_set(&overrides, "sidecar", "tun0", MAPS_MODE_DIRECT, false), 0);
-	assert_modes_of(relabelled, &overrides, "{}", "shadow/override shadow/override");
-	assert_int_equal(overrides_set(&overrides, "sidecar", "tun0", MAPS_MODE_TUNNEL, false), 0);
-	assert_modes_of(relabelled, &overrides, "{}", "tunnel/override shadow/override");
-	assert_true(overrides_remove(&overrides, "sidecar", "tun0"));
-	assert_true(overrides_remove(&overrides, "game", "tun0"));
-	assert_modes_of(relabelled, &overrides, "{}", "direct/default direct/default");
+	assert_int_equal(overrides_copy(&overrides, &copy), 0);
+	/* Of several what sends less direct. */
+	assert_int_equal(overrides_set(&copy, "sidecar", "tun0", MAPS_MODE_DIRECT, false), 0);
+	assert_modes_of(relabelled, &copy, "{}", "shadow/override shadow/override");
+	assert_int_equal(overrides_set(&copy, "sidecar", "tun0", MAPS_MODE_TUNNEL, false), 0);
+	assert_modes_of(relabelled, &copy, "{}", "tunnel/override shadow/override");
+	/* Whoever is called otherwise takes it along, when the name gets another. */
+	assert_int_equal(overrides_move(&copy, "game", "tun0", &other), 0);
+	assert_true(overrides_has(&copy, "other", "tun0"));
+	assert_int_equal(overrides_move(&copy, "game", "tun0", &other), 0);
+	assert_true(overrides_remove(&copy, "game", "tun0"));
+	assert_true(overrides_remove(&copy, "sidecar", "tun0"));
+	assert_modes_of(relabelled, &copy, "{}", "direct/default direct/default");
+	overrides_take_from(&overrides, 0, "tun0");
+	assert_modes_of(relabelled, &overrides, "{}", "direct/default shadow/override");
 }
 
 /* What an operator says of a guest's tunnel makes nobody trust it. */

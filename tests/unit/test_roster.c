@@ -168,20 +168,7 @@ static void test_each_once_with_all_names(void **state)
 	assert_string_equal(scene->snapshot.netns[1].label, "csgo.service");
 }
 
-static const char *former_labels(const struct scene *scene, size_t i)
-{
-	const struct netns *netns = &scene->snapshot.netns[i];
-	static char text[256];
-
-	text[0] = '\0';
-	for (size_t j = 0; j < netns->n_former_labels; j++) {
-		append(text, sizeof(text), j > 0 ? " " : "");
-		append(text, sizeof(text), netns->former_labels[j]);
-	}
-	return text;
-}
-
-/* Who lived there last while nobody does; and none of those before is forgotten. */
+/* Whose label a namespace has: his, as long as he is there, and while nobody is. */
 static void test_a_label_outlives_its_process(void **state)
 {
 	struct scene *scene = *state;
@@ -189,36 +176,22 @@ static void test_a_label_outlives_its_process(void **state)
 	(void)see_process(scene, 41, 9, "game1.service", OWNER_HOST);
 	pass(scene);
 	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "game1.service");
+	/* A file leads to it by somebody else, who comes before the processes. */
+	see_file(scene, "/run/netns/dbg", 9, 109)->name = NULL;
+	scene->sources[SIGHTING_FILE].list[0].label = strdup("sidecar.service");
+	pass(scene);
+	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "game1.service");
 	look_away(scene);
 	(void)see(scene, SIGHTING_NSID, 9);
 	pass(scene);
 	assert_string_equal(outcome(scene),
 		"0 host host -1 1 | the agent's own\n"
-		"1 game1.service host 9 0 | nsid only\n");
-	/* Somebody else: it is his, and was the other's; also when it was a file's, and back again. */
-	look_away(scene);
-	(void)see_process(scene, 50, 9, "sidecar.service", OWNER_HOST);
-	(void)see_file(scene, "/run/netns/game", 9, 109);
-	pass(scene);
-	assert_string_equal(former_labels(scene, 1), "game1.service");
+		"1 game1.service host 9 109 | nsid only\n");
+	/* Somebody else alone: it is his. */
 	look_away(scene);
 	(void)see_process(scene, 50, 9, "sidecar.service", OWNER_HOST);
 	pass(scene);
 	assert_string_equal(netns_label(&scene->snapshot.netns[1]), "sidecar.service");
-	assert_string_equal(former_labels(scene, 1), "game1.service game");
-	look_away(scene);
-	(void)see_process(scene, 60, 9, "game1.service", OWNER_HOST);
-	pass(scene);
-	assert_string_equal(former_labels(scene, 1), "game sidecar.service");
-	for (uint32_t i = 0; i < 10; i++) {
-		char label[16];
-
-		(void)snprintf(label, sizeof(label), "l%u", i);
-		look_away(scene);
-		(void)see_process(scene, 61 + i, 9, label, OWNER_HOST);
-		pass(scene);
-	}
-	assert_string_equal(former_labels(scene, 1), "l5 l6 l7 l8");
 	/* A number is nobody's name. */
 	look_away(scene);
 	(void)see(scene, SIGHTING_NSID, 12);

@@ -99,16 +99,6 @@ static void take_name(struct netns *netns)
 	netns->n_names = 0;
 }
 
-static void add_former_label(struct netns *netns, const char *label)
-{
-	char **slot = ARRAY_APPEND(netns->former_labels, netns->n_former_labels);
-
-	assert_non_null(slot);
-	*slot = strdup(label);
-	assert_non_null(*slot);
-	netns->n_former_labels++;
-}
-
 static void parse_line(struct snapshot *snapshot, char *line)
 {
 	bool indented = line[0] == ' ';
@@ -134,8 +124,6 @@ static void parse_line(struct snapshot *snapshot, char *line)
 			add_address(netns, 2, word);
 		else if (strncmp(word, "label=", 6) == 0)
 			assert_non_null(netns->label = strdup(word + 6));
-		else if (strncmp(word, "former=", 7) == 0)
-			add_former_label(netns, word + 7);
 		else if (strcmp(word, "unnamed") == 0)
 			take_name(netns);
 		else if (strcmp(word, "unread") == 0)
