@@ -147,13 +147,15 @@ def test_many_calls_at_once_are_answered_in_order(client):
     assert client.receive() is None
 
 
-def test_a_pass_that_changed_rows_is_followed_by_another(agent, client):
-    """What it changed may decide who has an address next. No bell tells of it."""
-    agent.add_row("203.0.113.10", "203.0.113.10", slot=1)  # nobody's
-    before = agent.read_status()["agent"]["passes"]
-    wait_for_complete(lambda: client.call(f"{NAME}.Resync"))
-    wait_for(lambda: agent.read_status()["agent"]["passes"] >= before + 2)
-    assert agent.read_status()["map"]["remotes"] == 0
+def test_a_pass_that_changed_rows_is_followed_by_another(sandbox):
+    """What it changed may decide who has an address next. No bell tells of it, and no other pass is due for an hour."""
+    sandbox.start_agent("--resync-interval", "3600")
+    sandbox.add_row("203.0.113.10", "203.0.113.10", slot=1)  # nobody's
+    before = sandbox.read_status()["agent"]["passes"]
+    with connect(sandbox) as client:
+        assert client.call(f"{NAME}.Resync")["complete"]
+    wait_for(lambda: sandbox.read_status()["agent"]["passes"] >= before + 2, 20)
+    assert sandbox.read_status()["map"]["remotes"] == 0
 
 
 # ---- the socket and who may ----

@@ -15,6 +15,17 @@ WITHIN = 3.0  # a second, on a busy machine
 TRIES = 5  # it may stand still for longer at any instant, but hardly each time
 
 
+# Without a gap, as new processes have between them: SIOCSIFFLAGS, a millisecond apart.
+FLAP = """
+import fcntl, socket, struct, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    for flags in (1, 0):
+        fcntl.ioctl(s, 0x8914, struct.pack("16sH14x", b"lo", flags))
+        time.sleep(0.001)
+"""
+
+
 @contextlib.contextmanager
 def going_on(sandbox, script):
     """A shell script, again and again while the context lasts."""
@@ -86,3 +97,23 @@ def test_routes_that_flap_do_not_put_it_off(linked):
             return route_reads(linked) == before
 
         assert any(without_a_read() for _ in range(TRIES)), "it waits for the routes"
+
+
+def test_whoever_rings_without_end_keeps_nobody_waiting(sandbox):
+    """Faster than what the agent waits for, to read what belongs together at once."""
+    sandbox.do("ip", "netns", "add", "guest")
+    sandbox.start_agent("--resync-interval", "3600")
+    with going_on(sandbox, f"nsenter --net=/run/netns/guest /usr/bin/python3 -c '{FLAP}'"):
+        made = []
+        for _ in range(TRIES):
+            before = passes(sandbox)
+            time.sleep(2)
+            made.append(passes(sandbox) - before)
+        assert max(made) >= 20, made  # some 160, where each does not wait for quiet
+        seconds = []
+        for i in range(TRIES):
+            start = time.monotonic()
+            sandbox.do("ip", "netns", "add", f"other{i}")
+            wait_for(lambda name=f"other{i}": [name] in [n["names"] for n in sandbox.read_status()["namespaces"]])
+            seconds.append(time.monotonic() - start)
+    assert min(seconds) < 2, seconds

@@ -156,6 +156,7 @@ def test_it_is_attached_and_well(system):
     assert status["agent"]["problems"] == []
     assert [i["name"] for i in status["interfaces"]] == ["wan"]
     assert system.show("StatusText")
+    assert system.show("RestartUSec") == "1s", "what a start that fails has of the five seconds"
 
 
 def fields_of(pid):

@@ -216,6 +216,28 @@ static uint32_t ip_of(const struct rows *maps, struct ip4 remote, struct ip4 sou
 	return model_look_up(maps, remote, source).game_server_ip;
 }
 
+static void who_could_not_be_read_keeps_his_row_below_a_shared_remote(void **state)
+{
+	static const char *const worlds[] = {
+		"netns b\n tun0 192.0.2.1 203.0.113.2\n",
+		"netns b\n tun0 192.0.2.1 203.0.113.2\nnetns c\n tun0 192.0.2.1 203.0.113.3\n",
+		"netns b\n tun0 192.0.2.9 203.0.113.9\n",
+	};
+	struct ip4 remote = ip4_of("192.0.2.1"), unread = ip4_of("203.0.113.1");
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(worlds); i++) {
+		_cleanup_(rows_done) struct rows have = { 0 };
+		_cleanup_(plan_done) struct plan plan = { 0 };
+
+		plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.1 203.0.113.2\n",
+			worlds[i], &have, &plan);
+		assert_int_equal(ip_of(&have, remote, unread), unread.be);
+		apply_all(&have, &plan);
+		assert_int_equal(ip_of(&have, remote, unread), unread.be);
+	}
+}
+
 /* The packets of one whose address is another now, and those of whoever may have the one before. */
 static void what_is_known_to_be_wrong_goes_to_the_tunnel(void **state)
 {
@@ -369,6 +391,7 @@ int main(void)
 		cmocka_unit_test(every_step_is_safe_and_the_end_is_right),
 		cmocka_unit_test(same_input_same_plan),
 		cmocka_unit_test(who_could_not_be_read_keeps_his_row),
+		cmocka_unit_test(who_could_not_be_read_keeps_his_row_below_a_shared_remote),
 		cmocka_unit_test(what_is_known_to_be_wrong_goes_to_the_tunnel),
 		cmocka_unit_test(drained_at_once),
 		cmocka_unit_test(rests_where_ports_come_with_something_else),

@@ -25,6 +25,11 @@ def check(result):
     return result
 
 
+def possible_cpus():
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        return int(file.read().strip().replace(",", "-").rsplit("-", 1)[-1]) + 1
+
+
 def has_tcx():
     return SERIES >= (6, 6)
 

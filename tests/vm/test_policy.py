@@ -12,6 +12,7 @@ import pytest
 
 import agent
 import faults
+import fleet
 import injection
 import kernel
 import topology
@@ -136,10 +137,39 @@ def test_exempt_clients_that_cannot_be_written(world):
     topology.wait_for(lambda: any("the last pass failed" in text for text in agent.status()["agent"]["problems"]), "it is told")
     before = kept("mode-tunnel")
     assert way(world) == "tunnel" and kept("mode-tunnel") == before + 1
+    # Nor who comes only now.
+    with fleet.Fleet(1, uplink=False) as ships:
+        topology.wait_for(lambda: "mapped" in [t["state"] for t in agent.status()["tunnels"] if t["netns"] == "s0"], "it is seen")
+        subprocess.run([agent.CTL, "resync"], check=False, stdout=subprocess.DEVNULL)
+        assert ships.remotes[0] not in [remote for remote, _source in agent.map_now()]
     shutil.rmtree(agent.PINS)
     subprocess.run([agent.CTL, "attach"], check=False, stdout=subprocess.DEVNULL)
     topology.wait_for(lambda: agent.status()["agent"]["state"] == "ok", "maps that can be written", 30)
     assert way(world) == "direct"
+
+
+def entry_of(remote):
+    (entry,) = [entry for entry in agent.live_entries() if entry["remote"] == remote]
+    return entry
+
+
+def test_a_new_row_counts_from_nothing(world):
+    """Whatever the one counted that had its place before."""
+    with fleet.Fleet(1, uplink=False) as ships:
+        agent.resync()
+        slot = entry_of(ships.remotes[0])["slot"]
+        for name, words in (("kept", 32), ("counters", 2 * kernel.possible_cpus())):
+            topology.run("bpftool", "map", "update", "pinned", f"{agent.PINS}/v1/{name}", "key", *map(str, struct.pack("=I", slot)),
+                         "value", *map(str, struct.pack("=Q", 7) * words))
+        assert entry_of(ships.remotes[0])["counters"]["direct_packets"] > 0
+    for _ in range(2):  # it is free when the plan is over that removed the row
+        agent.resync()
+    with fleet.Fleet(1, uplink=False, first_remote=fleet.FIRST_REMOTE + 100) as ships:
+        agent.resync()
+        entry = entry_of(ships.remotes[0])
+    assert entry["slot"] == slot
+    assert entry["counters"]["direct_packets"] == entry["counters"]["direct_bytes"] == 0
+    assert not any(entry["counters"]["kept"].values())
 
 
 def ported(number):

@@ -170,6 +170,34 @@ def test_each_namespace_once_with_all_its_names(everything):
         assert out["namespaces"] == namespaces()
 
 
+# What iproute2 makes of them, and not what a test thinks that they look like.
+OTHERS = {
+    "fou0": ("remote 203.0.113.21 local 192.0.2.10 encap fou encap-sport auto encap-dport 5555", "encapsulation"),
+    "gue0": ("remote 203.0.113.22 local 192.0.2.10 encap gue encap-sport auto encap-dport 5556", "encapsulation"),
+    "mpls0": ("remote 203.0.113.23 local 192.0.2.10 mode mplsip", "not-ipip"),
+    "any0": ("remote 203.0.113.24 local 192.0.2.10 mode any", None),
+    "flow0": ("external", "external"),
+    "plain0": ("remote 203.0.113.25 local 192.0.2.10", None),
+}
+
+
+def test_tunnels_of_other_kinds_are_told_and_left_alone():
+    run("modprobe", "-a", "fou", "mpls_router")
+    with following() as running:
+        run("ip", "netns", "add", "odd")
+        for name, (words, _reason) in OTHERS.items():
+            run("ip", "-n", "odd", "link", "add", name, "type", "ipip", *words.split())
+        wait_for(lambda: len([t for t in agent.status()["tunnels"] if t["netns"] == "odd" and t["ifname"] != "tunl0"]) == len(OTHERS),
+                 "all of them are seen")
+        agent.resync()
+        told = {t["ifname"]: (t["state"], t["reason"]) for t in agent.status()["tunnels"] if t["netns"] == "odd"}
+        for name, (_words, reason) in OTHERS.items():
+            assert told[name] == (("skipped", reason) if reason else ("mapped", None)), name
+        assert {remote for remote, _source in agent.map_now()} == {"203.0.113.24", "203.0.113.25"}
+        assert running
+        run("ip", "netns", "del", "odd")
+
+
 def test_nothing_is_held_alive(tmp_path):
     """Before and after the agent knew it: the namespace ends with its process, and so do its rows."""
     with following() as running:
