@@ -482,8 +482,8 @@ static int settle(struct interfaces *interfaces)
 }
 
 /* All but those in the list, which has room for what cannot be left. Gives their features back, later. */
-static int leave_others(struct interfaces *interfaces, const struct status_interface *former,
-	size_t n_former)
+static int leave_others(
+	struct interfaces *interfaces, const struct status_interface *former, size_t n_former)
 {
 	size_t n_left = 0;
 	int own = detach_own(interfaces, former, n_former, &n_left);
@@ -598,8 +598,7 @@ bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)
 
 	if (bell->routes_changed && needs_routes(interfaces))
 		minds = interfaces->stale = interfaces->untold = true;
-	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) ||
-		bell->own_overrun)
+	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) || bell->own_overrun)
 		minds = interfaces->attachments_stale = true;
 	return minds;
 }

@@ -35,7 +35,7 @@
 
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
 #define LOCK_FILE "agent.lock" /* one agent at a time; nobody else may even open it */
-#define LIFE_FILE "lock"       /* by which those who may look, and no more, see that an agent runs */
+#define LIFE_FILE "lock" /* by which those who may look, and no more, see that an agent runs */
 
 /* Bells come in swarms (one `ip netns add` and its set-up ring a dozen times): one pass for all. */
 #define DEBOUNCE_USEC (10 * 1000)
@@ -188,8 +188,8 @@ static const char *run_directory(void)
 
 static int open_lock(const struct agent *agent, const char *name, mode_t mode, int *ret_fd)
 {
-	int fd = TEMP_FAILURE_RETRY(openat(
-		agent->run_dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode));
+	int fd = TEMP_FAILURE_RETRY(
+		openat(agent->run_dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, mode));
 	int r = fd < 0 ? -errno : 0;
 
 	if (r < 0)
@@ -439,8 +439,7 @@ static int on_netlink(sd_event_source *source, int fd, uint32_t revents, void *u
 	(void)source;
 	(void)revents;
 	agent->rung_usec = UINT64_MAX;
-	r = events_read(fd,
-		fd == agent->own_bell_fd ? EVENTS_OWN_NETNS : EVENTS_ALL_NETNS,
+	r = events_read(fd, fd == agent->own_bell_fd ? EVENTS_OWN_NETNS : EVENTS_ALL_NETNS,
 		agent->reconciler.observer.own_nsid, ring, agent);
 	if (r < 0) {
 		log_error("cannot read netlink events: %s", strerror(-r));

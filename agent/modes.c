@@ -73,8 +73,7 @@ static int take_back(struct overrides *overrides, const struct tunnels *tunnels,
 	overrides_take_from(overrides, netns->seq, ifname);
 	for (size_t i = 0; r == 0 && i < netns->n_names; i++)
 		r = take_name(overrides, tunnels, netns->names[i], ifname, ret_found);
-	return r < 0 ? r
-		     : take_name(overrides, tunnels, netns_label(netns), ifname, ret_found);
+	return r < 0 ? r : take_name(overrides, tunnels, netns_label(netns), ifname, ret_found);
 }
 
 static bool is_meant(const struct tunnel *tunnel, const char *netns, const char *ifname)

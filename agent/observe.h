@@ -26,7 +26,7 @@ struct observer {
 	struct snapshot snapshot;
 	struct netns **by_nsid; /* the namespaces of the snapshot */
 	struct netns_id own;
-	int32_t own_nsid; /* of the agent's namespace in itself; NSID_NONE: it has none */
+	int32_t own_nsid;       /* of the agent's namespace in itself; NSID_NONE: it has none */
 	int32_t noted_own_nsid; /* as it was when everything was last to be read for it */
 	bool own_was_numbered;  /* it is another since the caller took note of it */
 	struct sightings sightings[OBSERVE_COUNT];

@@ -171,11 +171,11 @@ static inline __u32 maps_front_index(__be32 remote, __u32 bits)
 }
 
 /*
-^ * `uplinks`, a variable, an interface at the place of its index modulo MAPS_UPLINKS: where all clients
+ * `uplinks`, a variable, an interface at the place of its index modulo MAPS_UPLINKS: where all clients
  * go that no route but the default one leads to. Of two interfaces with the same place, one has it.
  */
 #define MAPS_UPLINKS 16
-#define MAPS_UPLINK_VIAS 4    /* of a route with more next hops, packets by the others ask the FIB */
+#define MAPS_UPLINK_VIAS 4 /* of a route with more next hops, packets by the others ask the FIB */
 #define MAPS_UPLINK_PREFIX 13 /* bits of an address that choose a bit of `routed` */
 
 struct maps_uplink {
@@ -268,6 +268,8 @@ _Static_assert(sizeof(struct maps_server_ports) == 4 + 4 * MAPS_PORT_RANGES_MAX,
 _Static_assert(sizeof(struct maps_client_key) == 8, "maps ABI");
 _Static_assert(sizeof(struct maps_direct_counters) == 16, "maps ABI");
 _Static_assert(sizeof(struct maps_front) == 64, "maps ABI");
-_Static_assert(sizeof(struct maps_uplink) == 16 + 4 * MAPS_UPLINK_VIAS + (1 << MAPS_UPLINK_PREFIX) / 8, "maps ABI");
+_Static_assert(
+	sizeof(struct maps_uplink) == 16 + 4 * MAPS_UPLINK_VIAS + (1 << MAPS_UPLINK_PREFIX) / 8,
+	"maps ABI");
 _Static_assert(sizeof(struct maps_kept_counters) == 8 * MAPS_REASON_ROOM, "maps ABI");
 _Static_assert((int)MAPS_REASON_COUNT <= MAPS_REASON_ROOM, "maps ABI");

@@ -129,8 +129,7 @@ bool overrides_has(const struct overrides *overrides, const char *netns, const c
 	return find(overrides, netns, ifname) != NULL;
 }
 
-int overrides_give(
-	struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq)
+int overrides_give(struct overrides *overrides, const char *netns, const char *ifname, uint64_t seq)
 {
 	struct mode_override *override = find(overrides, netns, ifname);
 	uint64_t *slot;

@@ -60,7 +60,7 @@ enum uplink_state {
 	UPLINK_MANY,     /* too many routes to tell them apart */
 	UPLINK_NO_PLACE, /* another interface has this one's place in `uplinks` */
 	UPLINK_NO_GATEWAY, /* the default route has no IPv4 gateway whose MAC address they could share */
-	UPLINK_UNREAD,   /* they changed, and could not be read yet */
+	UPLINK_UNREAD, /* they changed, and could not be read yet */
 };
 
 /*

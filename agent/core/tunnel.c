@@ -132,7 +132,7 @@ struct held_set {
 
 enum holder {
 	HOLDER_NONE,
-	HOLDER_HOST, /* the agent's namespace; or it is what the tunnel sends from */
+	HOLDER_HOST,  /* the agent's namespace; or it is what the tunnel sends from */
 	HOLDER_OTHER, /* the tunnel's own otherwise, or a third one */
 };
 

@@ -190,8 +190,7 @@ static int read_one(int fd, int32_t own_nsid, bell_fn *ring, void *userdata)
 	return 0;
 }
 
-int events_read(
-	int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata)
+int events_read(int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata)
 {
 	for (int overruns = 0; overruns < OVERRUNS_MAX;) {
 		int r = read_one(fd, own_nsid, ring, userdata);

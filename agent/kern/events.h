@@ -50,8 +50,7 @@ int events_open(enum events_scope scope, int receive_buffer, int *ret_fd);
  * has in itself, if somebody gave it one (NSID_NONE: nobody did); its messages then carry it.
  * 0 or -errno.
  */
-int events_read(
-	int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata);
+int events_read(int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata);
 
 /*
  * The same for what one datagram brought: any bytes, aligned as a struct nlmsghdr. `nsid`: the namespace

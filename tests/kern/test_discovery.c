@@ -685,6 +685,18 @@ static void test_a_label_outlives_its_process(void **state)
 	assert_true(is_gone_soon(nsid));
 }
 
+/* One that a new observer knows, by a number. Nothing else has rung then. */
+static pid_t spawn_known(struct observer *observer, int fd, int32_t *ret_nsid)
+{
+	pid_t child = spawn(CLONE_NEWNET, 0);
+
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)child, ret_nsid), 0);
+	observer_init(observer, rtnl);
+	refresh(observer);
+	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, observer), 0);
+	return child;
+}
+
 /* ... nor is it read on the account of the one before, while the list has to wait for its time. */
 static void test_a_number_that_a_stranger_gets(void **state)
 {
@@ -695,11 +707,7 @@ static void test_a_number_that_a_stranger_gets(void **state)
 
 	(void)state;
 	assert_int_equal(events_open(EVENTS_ALL_NETNS, 0, &fd), 0);
-	first = spawn(CLONE_NEWNET, 0);
-	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)first, &nsid), 0);
-	observer_init(&observer, rtnl);
-	refresh(&observer);
-	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
+	first = spawn_known(&observer, fd, &nsid);
 	assert_int_equal(known(&observer, nsid)->owner, OWNER_HOST);
 	reap(first);
 	assert_true(is_gone_soon(nsid));
@@ -731,11 +739,7 @@ static void test_late_word_of_a_number(void **state)
 
 	(void)state;
 	assert_int_equal(events_open(EVENTS_ALL_NETNS, 0, &fd), 0);
-	first = spawn(CLONE_NEWNET, 0);
-	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)first, &nsid), 0);
-	observer_init(&observer, rtnl);
-	refresh(&observer);
-	assert_int_equal(events_read(fd, EVENTS_ALL_NETNS, NSID_NONE, ring, &observer), 0);
+	first = spawn_known(&observer, fd, &nsid);
 	reap(first);
 	assert_true(is_gone_soon(nsid));
 	second = spawn(CLONE_NEWNET, 0);

@@ -69,7 +69,8 @@ static int say(struct scene *scene, const char *world, const char *name, const c
 	go_to(scene, world);
 	if (mode)
 		assert_int_equal(maps_mode_parse(mode, &wanted), 0);
-	r = modes_set(&scene->modes, &scene->tunnels, name, "tun0", mode ? &wanted : NULL, false, &n);
+	r = modes_set(
+		&scene->modes, &scene->tunnels, name, "tun0", mode ? &wanted : NULL, false, &n);
 	return r < 0 ? r : (int)n;
 }
 
@@ -84,8 +85,8 @@ static int set_up(void **state)
 		return -1;
 	config_init(&scene->config);
 	*state = scene;
-	return modes_load(&scene->modes,
-		open(scene->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	return modes_load(
+		&scene->modes, open(scene->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 static int tear_down(void **state)

@@ -230,7 +230,8 @@ static void who_could_not_be_read_keeps_his_row_below_a_shared_remote(void **sta
 		_cleanup_(rows_done) struct rows have = { 0 };
 		_cleanup_(plan_done) struct plan plan = { 0 };
 
-		plan_unsure("netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.1 203.0.113.2\n",
+		plan_unsure(
+			"netns a\n tun0 192.0.2.1 203.0.113.1\nnetns b\n tun0 192.0.2.1 203.0.113.2\n",
 			worlds[i], &have, &plan);
 		assert_int_equal(ip_of(&have, remote, unread), unread.be);
 		apply_all(&have, &plan);
@@ -285,11 +286,12 @@ static void rests_where_ports_come_with_something_else(void **state)
 		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2]}", false },
 		{ "{\"server_ports\":[1]}", "{\"server_ports\":[1],\"mode\":\"shadow\"}", false },
 		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"mode\":\"shadow\"}", true },
-		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"exempt\":[\"a2s-info\"]}", true },
-		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"game_server_ip\":\"203.0.113.9\"}",
+		{ "{\"server_ports\":[1]}", "{\"server_ports\":[2],\"exempt\":[\"a2s-info\"]}",
 			true },
-		{ "{\"server_ports\":[1]}", "{\"server_ports\":[1],\"game_server_ip\":\"203.0.113.9\"}",
-			false },
+		{ "{\"server_ports\":[1]}",
+			"{\"server_ports\":[2],\"game_server_ip\":\"203.0.113.9\"}", true },
+		{ "{\"server_ports\":[1]}",
+			"{\"server_ports\":[1],\"game_server_ip\":\"203.0.113.9\"}", false },
 		{ "{\"server_ports\":[1],\"mode\":\"tunnel\"}", "{\"server_ports\":[2]}", false },
 	};
 

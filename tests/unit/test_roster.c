@@ -184,9 +184,8 @@ static void test_a_label_outlives_its_process(void **state)
 	look_away(scene);
 	(void)see(scene, SIGHTING_NSID, 9);
 	pass(scene);
-	assert_string_equal(outcome(scene),
-		"0 host host -1 1 | the agent's own\n"
-		"1 game1.service host 9 109 | nsid only\n");
+	assert_string_equal(outcome(scene), "0 host host -1 1 | the agent's own\n"
+					    "1 game1.service host 9 109 | nsid only\n");
 	/* Somebody else alone: it is his. */
 	look_away(scene);
 	(void)see_process(scene, 50, 9, "sidecar.service", OWNER_HOST);

@@ -16,7 +16,8 @@
 
 #define RUN_DIR_DEFAULT "/run/ipipdirect"
 #define LOCK_FILE "agent.lock" /* root's */
-#define LIFE_FILE "lock"       /* of who may look; anybody who may can hold it, so root does not believe it */
+#define LIFE_FILE                                                                                  \
+	"lock" /* of who may look; anybody who may can hold it, so root does not believe it */
 
 static const char *run_directory(void)
 {

@@ -12,7 +12,8 @@
 
 #include "tools/ctl/ctl.h"
 
-#define AGENT_SOCKET "io.ipipdirect" /* in the run directory; gone when an agent ended as it should */
+#define AGENT_SOCKET                                                                               \
+	"io.ipipdirect" /* in the run directory; gone when an agent ended as it should */
 
 enum agent_life {
 	AGENT_RUNNING,

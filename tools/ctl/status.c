@@ -222,7 +222,8 @@ static void print_state(const struct report *report)
 			HUMAN_DURATION(time(NULL) - report->view.written_at));
 	else
 		(void)printf("%s%s%s%s\n", colour_begin(degraded ? COLOUR_WARNING : COLOUR_GOOD),
-		degraded ? "degraded" : "ok", colour_end(), stopped ? " when it stopped" : "");
+			degraded ? "degraded" : "ok", colour_end(),
+			stopped ? " when it stopped" : "");
 	json_array_foreach((json_t *)problems, i, problem)
 	{
 		label("");
