@@ -46,8 +46,8 @@ enum events_scope {
 int events_open(enum events_scope scope, int receive_buffer, int *ret_fd);
 
 /*
- * Reads until nothing is left, calling `ring` for each. `scope`: what it was opened for. `own_nsid`: the number that the agent's namespace
- * has in itself, if somebody gave it one (NSID_NONE: nobody did); its messages then carry it.
+ * Reads until nothing is left, calling `ring` for each. `scope`: what it was opened for. `own_nsid`: the number that the
+ * agent's namespace has in itself, if somebody gave it one (NSID_NONE: nobody did); its messages then carry it.
  * 0 or -errno.
  */
 int events_read(int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring, void *userdata);

@@ -254,6 +254,19 @@ int agent_is_of_netns(const json_t *document)
 	return -ENOENT;
 }
 
+const json_t *agent_interface(const json_t *document, uint32_t ifindex)
+{
+	const json_t *interface;
+	size_t i;
+
+	json_array_foreach(json_object_get(document, "interfaces"), i, interface)
+	{
+		if (json_number(interface, "ifindex") == ifindex)
+			return interface;
+	}
+	return NULL;
+}
+
 bool agent_is_detached(const struct agent_view *view)
 {
 	const json_t *agent = json_object_get(view->document, "agent");

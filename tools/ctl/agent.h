@@ -77,6 +77,9 @@ bool agent_is_stale(const struct agent_view *view);
  */
 int agent_is_of_netns(const json_t *document);
 
+/* The interface of the document with that index; NULL: none. */
+const json_t *agent_interface(const json_t *document, uint32_t ifindex);
+
 /* Whether an operator had the agent take the program off: it attaches to nothing by itself. */
 bool agent_is_detached(const struct agent_view *view);
 

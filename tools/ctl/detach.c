@@ -77,18 +77,11 @@ static int list_attached(uint32_t **ret, size_t *ret_n)
 /* The agent's name for an interface; without one this namespace's, "" when it has none either. */
 static void name_interface(const struct agent_view *view, uint32_t ifindex, char ret[IF_NAMESIZE])
 {
-	const json_t *interfaces = json_object_get(view->document, "interfaces");
-	const json_t *interface;
-	size_t i;
+	const json_t *interface = agent_interface(view->document, ifindex);
 
-	json_array_foreach((json_t *)interfaces, i, interface)
-	{
-		if (json_number(interface, "ifindex") == ifindex) {
-			(void)snprintf(ret, IF_NAMESIZE, "%s", json_text(interface, "name"));
-			return;
-		}
-	}
-	if (!if_indextoname(ifindex, ret))
+	if (interface)
+		(void)snprintf(ret, IF_NAMESIZE, "%s", json_text(interface, "name"));
+	else if (!if_indextoname(ifindex, ret))
 		ret[0] = '\0';
 }
 
@@ -169,15 +162,9 @@ void detach_note_feature(const struct ctl *ctl, json_t *list, uint32_t ifindex, 
 /* By what the last agent said: without its pin nothing else tells a filter of ours from others'. */
 static uint32_t filter_of_status(const struct agent_view *view, uint32_t ifindex)
 {
-	const json_t *interface;
-	size_t i;
+	const json_t *interface = agent_interface(view->document, ifindex);
 
-	json_array_foreach(json_object_get(view->document, "interfaces"), i, interface)
-	{
-		if (json_number(interface, "ifindex") == ifindex)
-			return attached_filter(view, interface);
-	}
-	return 0;
+	return interface ? attached_filter(view, interface) : 0;
 }
 
 static int detach_all(const struct ctl *ctl, const struct agent_view *view,
@@ -443,7 +430,7 @@ const struct ctl_command ctl_detach_command = {
 		"While the agent runs it is asked to take the program off and to leave it off,\n"
 		"also when it is restarted, until 'ipipdirectctl attach'; the maps stay, for\n"
 		"that. One that was killed is not waited for: the next one stays off, too.\n"
-		" --force removes them too, also when the agent does not answer.\n"
+		"--force removes them too, also when the agent does not answer.\n"
 		"\n"
 		"Exit status: 4 when the agent goes on trying, or could not be told (--force).\n",
 	.options = CTL_OPTION_FORCE,

@@ -24,48 +24,30 @@ static void read_features(struct offload_memory *ret)
 		*ret = (struct offload_memory){ 0 };
 }
 
-static json_t *interfaces_of(const json_t *answer)
-{
-	return json_object_get(json_object_get(answer, "status"), "interfaces");
-}
-
 static bool is_attached(const json_t *interface)
 {
-	return strcmp(json_text(interface, "attachment"), attachment_kind_name(ATTACHMENT_NONE)) !=
-	       0;
+	return interface && strcmp(json_text(interface, "attachment"),
+				    attachment_kind_name(ATTACHMENT_NONE)) != 0;
 }
 
-/* Whether that interface is attached, by an answer of the agent. */
-static bool is_attached_in(const json_t *answer, json_int_t ifindex)
-{
-	const json_t *interface;
-	size_t i;
-
-	json_array_foreach(interfaces_of(answer), i, interface)
-	{
-		if (json_number(interface, "ifindex") == ifindex && is_attached(interface))
-			return true;
-	}
-	return false;
-}
-
+/* By what the agent answered before and after. */
 static void note_interfaces(const struct ctl *ctl, const json_t *before, const json_t *after,
 	struct detach_outcome *outcome)
 {
 	const json_t *interface;
 	size_t i;
 
-	json_array_foreach(interfaces_of(before), i, interface)
+	json_array_foreach(json_object_get(before, "interfaces"), i, interface)
 	{
-		json_int_t ifindex = json_number(interface, "ifindex");
+		uint32_t ifindex = (uint32_t)json_number(interface, "ifindex");
 
 		if (!is_attached(interface))
 			continue;
-		if (is_attached_in(after, ifindex))
+		if (is_attached(agent_interface(after, ifindex)))
 			ctl_note(ctl, "it is still attached to %s", json_text(interface, "name"));
 		else
-			detach_note_interface(ctl, outcome->detached, (uint32_t)ifindex,
-				json_text(interface, "name"));
+			detach_note_interface(
+				ctl, outcome->detached, ifindex, json_text(interface, "name"));
 	}
 }
 
@@ -109,7 +91,8 @@ int detach_by_agent(const struct ctl *ctl, struct detach_outcome *outcome)
 	status = varlink_call(ctl, &varlink, "GetStatus", json_object(), &after);
 	if (status != CTL_OK)
 		return status;
-	note_interfaces(ctl, before, after, outcome);
+	note_interfaces(
+		ctl, json_object_get(before, "status"), json_object_get(after, "status"), outcome);
 	note_features(ctl, &features, outcome);
 	return json_is_true(json_object_get(answer, "complete")) ? CTL_OK : CTL_DEGRADED;
 }

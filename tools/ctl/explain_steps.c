@@ -557,19 +557,6 @@ static void step_rows_of_others(struct inquiry *inquiry)
 
 /* ---- where the packets leave */
 
-static const json_t *find_interface(const struct inquiry *inquiry, uint32_t ifindex)
-{
-	const json_t *interface;
-	size_t i;
-
-	json_array_foreach(json_object_get(document_of(inquiry), "interfaces"), i, interface)
-	{
-		if (json_number(interface, "ifindex") == ifindex)
-			return interface;
-	}
-	return NULL;
-}
-
 static void step_attached(
 	struct inquiry *inquiry, const json_t *interface, uint32_t ifindex, const char *name)
 {
@@ -673,7 +660,7 @@ static void step_interface(struct inquiry *inquiry)
 	}
 	findings_add(&inquiry->steps, "route", RESULT_OK, "the remote %s is reached by %s",
 		remote_text, name);
-	interface = find_interface(inquiry, ifindex);
+	interface = agent_interface(document_of(inquiry), ifindex);
 	step_attached(inquiry, interface, ifindex, name);
 	step_next_hop(inquiry, interface, name);
 }
