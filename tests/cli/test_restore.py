@@ -93,6 +93,7 @@ def test_routes_that_flap_do_not_put_it_off(linked):
             before = route_reads(linked)
             wait_for(lambda: route_reads(linked) > before)
             before = route_reads(linked)
+            time.sleep(0.5)  # until they are stale again
             take_off(linked)
             return route_reads(linked) == before
 

@@ -2,8 +2,10 @@
 """Somebody takes the program off while the agent runs: it is back within a second, nothing is lost
 meanwhile (the tunnel carries it), and it is told. What is not ours stays as it is."""
 
+import contextlib
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -18,6 +20,7 @@ OURS = ("prio", "7", "handle", "0x69706970")
 WITHIN = 3.0  # a second, on a machine that emulates and is busy besides
 CONFIG = "/tmp/config.json"
 TRIES = 5  # it may stand still for longer at any instant, but hardly each time
+N_ROUTES = 8000  # a read of them takes so long that the next one is seconds away
 
 
 def size(max_entries):
@@ -112,6 +115,46 @@ def test_the_filter_is_replaced(replies):
     topology.wait_for(lambda: interface()["attachment"] == "clsact", "attached again")
     topology.wait_for(lambda: replies.ways() == {"direct"}, "direct again")
     assert interface()["restored"] == before, "it was not there to be restored"
+
+
+def changed(before, what):
+    """The status, when it says so."""
+    now = agent.status()
+    return what(now) != what(before) and now
+
+
+@contextlib.contextmanager
+def routes_that_flap():
+    """Of a host that speaks BGP: many, one of which comes and goes."""
+    gateway = json.loads(topology.run("ip", "-j", "route", "show", "default"))[0]["gateway"]
+    routes = [f"10.{100 + (i >> 16)}.{i >> 8 & 255}.{i & 255}" for i in range(N_ROUTES)]
+    topology.run("ip", "-batch", "-", text_in="".join(f"route add {to} via {gateway}\n" for to in routes))
+    flap = f"while :; do ip route add 11.0.0.1 via {gateway}; sleep 0.1; ip route del 11.0.0.1; sleep 0.1; done"
+    process = subprocess.Popen(["sh", "-ec", flap])
+    try:
+        yield
+        assert process.poll() is None, "it ended"
+    finally:
+        process.kill()
+        process.wait()
+        topology.run("ip", "route", "del", "11.0.0.1", check=False)
+        topology.run("ip", "-batch", "-", text_in="".join(f"route del {to}\n" for to in routes))
+
+
+@only_clsact
+def test_routes_that_flap_do_not_put_it_off(replies):
+    """They are read seconds after they changed; the filter is back before, as the same status says."""
+    def without_a_read():
+        before = agent.status()
+        after = topology.wait_for(lambda: changed(before, lambda now: now["agent"]["route_reads"]), "the routes read", 30)
+        time.sleep(0.5)  # until they are stale again
+        topology.run("tc", "filter", "del", "dev", "eth0", "egress", *OURS, "bpf")
+        back = topology.wait_for(lambda: changed(after, lambda now: now["interfaces"][0]["restored"]), "back", 30)
+        return back["agent"]["route_reads"] == after["agent"]["route_reads"]
+
+    with routes_that_flap():
+        assert any(without_a_read() for _ in range(TRIES)), "it waits for the routes"
+    topology.wait_for(lambda: replies.ways() == {"direct"}, "direct again")
 
 
 @only_clsact
