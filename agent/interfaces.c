@@ -816,26 +816,43 @@ int interfaces_follow(struct interfaces *interfaces)
 	return interfaces->may_pass ? -EAGAIN : 0;
 }
 
-static void describe_attach(
+static bool is_there(uint32_t ifindex)
+{
+	return dataplane_check_any(ATTACHMENT_TCX, ifindex) == 0 ||
+	       dataplane_check_any(ATTACHMENT_CLSACT, ifindex) == 0;
+}
+
+/* Whether there is anything to say. */
+static bool describe_attach(
 	const struct interfaces *interfaces, const struct host_interface *wanted, FILE *out)
 {
 	struct guarded guarded = { 0 };
 	char name[4 * IF_NAMESIZE + 8];
 
 	log_escape(wanted->name, name, sizeof(name));
-	if (wanted->ifindex != 0)
-		guard_interface(&interfaces->guard, interfaces->config->offload_guard,
-			wanted->ifindex, wanted->name, &guarded);
+	if (wanted->ifindex == 0) {
+		(void)fprintf(out, "cannot attach to %s: %s\n", name, attach_error(-ENODEV));
+		return true;
+	}
+	guard_interface(&interfaces->guard, interfaces->config->offload_guard, wanted->ifindex,
+		wanted->name, &guarded);
 	if (guarded.turned_off)
 		(void)fprintf(out, "turn " OFFLOAD_FEATURE " off on %s\n", name);
-	if (offload_is_safe(guarded.view.reason, interfaces->guard.kernel_clears))
-		(void)fprintf(out, "attach to %s\n", name);
+	if (!offload_is_safe(guarded.view.reason, interfaces->guard.kernel_clears)) {
+		(void)fprintf(out, "cannot attach to %s: %s\n", name, attach_error(-EBUSY));
+		return true;
+	}
+	if (is_there(wanted->ifindex))
+		return guarded.turned_off;
+	(void)fprintf(out, "attach to %s\n", name);
+	return true;
 }
 
-int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n)
+int interfaces_dry_run(struct interfaces *interfaces, FILE *out, bool *ret_any)
 {
 	_cleanup_(routes_done) struct routes routes = { 0 };
 	_cleanup_free_ struct host_interface *wanted = NULL;
+	bool any = false;
 	size_t n = 0;
 	int r;
 
@@ -845,7 +862,11 @@ int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++)
-		describe_attach(interfaces, &wanted[i], out);
-	*ret_n = n;
+		any = describe_attach(interfaces, &wanted[i], out) || any;
+	if (n == 0 && !interfaces->placement.detached) {
+		(void)fprintf(out, NO_INTERFACE "\n");
+		any = true;
+	}
+	*ret_any = any;
 	return 0;
 }

@@ -91,5 +91,5 @@ uint64_t interfaces_look_after(struct interfaces *interfaces, uint64_t now);
 /* Waits for the time of what is to be given back, if anything is. */
 void interfaces_give_back(struct interfaces *interfaces);
 
-/* Writes to `out` what following would do, a line each; `ret_n` interfaces are wanted. */
-int interfaces_dry_run(struct interfaces *interfaces, FILE *out, size_t *ret_n);
+/* Writes to `out` what following would do, or cannot, a line each. `ret_any`: whether there was a line. */
+int interfaces_dry_run(struct interfaces *interfaces, FILE *out, bool *ret_any);

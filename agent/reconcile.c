@@ -657,7 +657,7 @@ int reconciler_dry_run(struct reconciler *reconciler, FILE *out)
 {
 	_cleanup_(rows_done) struct rows desired = { 0 };
 	int refreshed, r;
-	size_t n;
+	bool any;
 
 	r = read_and_plan(reconciler, &desired, &refreshed);
 	if (r < 0)
@@ -668,10 +668,10 @@ int reconciler_dry_run(struct reconciler *reconciler, FILE *out)
 		describe(&reconciler->plan.ops[i], &reconciler->tunnels, text, sizeof(text));
 		(void)fprintf(out, "%s\n", text);
 	}
-	r = interfaces_dry_run(&reconciler->interfaces, out, &n);
+	r = interfaces_dry_run(&reconciler->interfaces, out, &any);
 	if (r < 0)
 		return r;
-	if (reconciler->plan.n_ops == 0 && n == 0)
+	if (reconciler->plan.n_ops == 0 && !any)
 		(void)fprintf(out, "nothing to do\n");
 	return 0;
 }

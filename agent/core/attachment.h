@@ -5,6 +5,11 @@
 #include <net/if.h>
 #include <stdint.h>
 
+/* Said of a host on which there is none. */
+#define NO_INTERFACE                                                                               \
+	"no interface to attach to: the main routing table has no default route, and "             \
+	"'interfaces' names none"
+
 enum attachment_kind {
 	ATTACHMENT_NONE,
 	ATTACHMENT_TCX,

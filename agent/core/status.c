@@ -362,7 +362,7 @@ static json_t *make_problems(const struct status *status)
 		add_problem(problems, "the program that was attached before goes on until all "
 				      "namespaces were read");
 	else if (status->n_interfaces == 0)
-		add_problem(problems, "no interface to attach to: there is no default route");
+		add_problem(problems, NO_INTERFACE);
 	if (count_attached(status) < status->n_interfaces && !status->takeover_waits)
 		add_problem(problems, "not attached to %zu of %zu interfaces",
 			status->n_interfaces - count_attached(status), status->n_interfaces);

@@ -114,6 +114,20 @@ def test_it_outlives_the_agent(agent, number):
     assert agent.is_attached() and not is_called_detached(agent)
 
 
+def test_a_dry_run_says_where_it_would_attach_or_why_not(sandbox):
+    def lines(*options):
+        return sandbox.run(AGENT, "--dry-run", *options).stdout.splitlines()
+
+    assert lines() == ["attach to wan"]
+    assert lines("--interface", "nosuch") == ["cannot attach to nosuch: there is no such interface"]
+    sandbox.do("ip", "route", "del", "default")
+    assert lines() == ["no interface to attach to: the main routing table has no default route, and 'interfaces' names none"]
+    sandbox.do("ip", "route", "add", "default", "via", "198.18.0.1", "table", "100")
+    assert lines()[0].startswith("no interface to attach to: the main "), "only that one is looked at"
+    sandbox.start_agent()
+    assert sandbox.read_status()["agent"]["problems"] == lines()
+
+
 def test_a_start_while_detached_takes_off_what_hangs_there(sandbox):
     sandbox.once()
     assert sandbox.is_attached()
