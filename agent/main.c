@@ -20,6 +20,7 @@
 
 #include "agent/config_file.h"
 #include "agent/control.h"
+#include "agent/held_file.h"
 #include "agent/kern/netns.h"
 #include "agent/modes.h"
 #include "agent/options.h"
@@ -936,11 +937,11 @@ static int go_on(int r, const char *what, const char *how)
 }
 
 /*
- * What operators said to agents before. A dry run shows what an agent would do that finds it.
+ * What operators said to agents before, and what those knew. A dry run shows what an agent would do that finds it.
  * -errno: it cannot be read just now. Whoever went on without would send direct what an operator took off, or
  * take off what he did not; the next start is a better try, and the programs go on meanwhile.
  */
-static int load_wishes(struct agent *agent)
+static int load_legacy(struct agent *agent)
 {
 	_cleanup_close_ int own = -1;
 	int dir = agent->run_dir, r;
@@ -954,6 +955,10 @@ static int load_wishes(struct agent *agent)
 	if (r < 0)
 		return r;
 	agent->reconciler.overrides = &agent->modes.overrides;
+	r = go_on(held_load(dir, &agent->reconciler.once_held), HELD_FILE,
+		"in doubt about every address of a tunnel");
+	if (r < 0)
+		return r;
 	return go_on(placement_load(dir, &agent->reconciler.interfaces.placement), PLACEMENT_FILE,
 		"detached");
 }
@@ -983,7 +988,7 @@ static int run(struct agent *agent)
 	agent->publisher.locks[1] = agent->life;
 	agent->reconciler.config_path = agent->config_path;
 	agent->reconciler.config_file = config_name(agent);
-	if (load_wishes(agent) < 0)
+	if (load_legacy(agent) < 0)
 		return EXIT_FAILED;
 	if (agent->options.dry_run) {
 		r = reconciler_dry_run(&agent->reconciler, stdout);

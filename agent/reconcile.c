@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "agent/core/changes.h"
+#include "agent/held_file.h"
 #include "agent/kern/map_dirs.h"
 #include "agent/kern/rights.h"
 #include "agent/kern/strip.h"
@@ -130,6 +131,7 @@ int reconciler_init(struct reconciler *reconciler, const struct config *config, 
 void reconciler_done(struct reconciler *reconciler)
 {
 	observer_done(&reconciler->observer);
+	once_held_done(&reconciler->once_held);
 	tunnels_done(&reconciler->tunnels);
 	rows_done(&reconciler->have);
 	plan_done(&reconciler->plan);
@@ -243,6 +245,24 @@ static int read_have(struct reconciler *reconciler)
 	return 0;
 }
 
+/* Before anything is decided by it, for the agent that comes after a kill. */
+static int note_held(struct reconciler *reconciler)
+{
+	struct once_held *once_held = &reconciler->once_held;
+	int r = tunnels_note_held(&reconciler->observer.snapshot, once_held);
+	bool failed_before = reconciler->holding_has_failed;
+
+	if (r < 0 || !reconciler->dataplane) /* a dry run writes nothing */
+		return r;
+	r = held_store(reconciler->interfaces.guard.directory, once_held);
+	reconciler->holding_has_failed = r < 0;
+	if (r < 0 && !failed_before)
+		log_warning("cannot write " HELD_FILE
+			    ": %s; the next agent will not know the host's former addresses",
+			strerror(-r));
+	return 0;
+}
+
 /* Tunnels → desired → plan. */
 static int make_plan(struct reconciler *reconciler, struct rows *ret_desired)
 {
@@ -265,8 +285,11 @@ static int make_plan(struct reconciler *reconciler, struct rows *ret_desired)
 			return r;
 		present.rows = &former;
 	}
+	r = note_held(reconciler);
+	if (r < 0)
+		return r;
 	r = tunnels_make(&reconciler->observer.snapshot, reconciler->config, reconciler->overrides,
-		&tunnels);
+		&reconciler->once_held, &tunnels);
 	if (r < 0)
 		return r;
 	r = desired_make(&tunnels, &present, &desired);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "agent/core/config.h"
+#include "agent/core/once_held.h"
 #include "agent/core/status.h"
 #include "agent/interfaces.h"
 #include "agent/kern/dataplane.h"
@@ -29,12 +30,14 @@ struct reconciler {
 	struct dataplane *dataplane; /* NULL in a dry run */
 	uint64_t strip_flags;
 	struct entry_maps maps;
-	struct entry_maps former; /* whose place they take, for its counters; closed after that */
-	bool pins_are_doubtful;   /* somebody asked to attach: see whether they are there */
-	bool pins_are_missing;    /* they were not, and are not made anew yet */
-	bool load_was_refused;    /* not again before the next full pass */
-	bool load_has_failed;     /* since then: that is told once */
-	uint64_t loaded_usec;     /* when the program was, CLOCK_MONOTONIC */
+	struct entry_maps former;   /* whose place they take, for its counters; closed after that */
+	bool pins_are_doubtful;     /* somebody asked to attach: see whether they are there */
+	bool pins_are_missing;      /* they were not, and are not made anew yet */
+	bool load_was_refused;      /* not again before the next full pass */
+	bool load_has_failed;       /* since then: that is told once */
+	uint64_t loaded_usec;       /* when the program was, CLOCK_MONOTONIC */
+	struct once_held once_held; /* by the host's interfaces */
+	bool holding_has_failed;    /* that could not be written: told once */
 	struct tunnels tunnels;
 	struct rows have; /* what the maps hold; true while have_is_valid */
 	bool have_is_valid;

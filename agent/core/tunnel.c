@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/core/once_held.h"
 #include "agent/core/tunnel.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
@@ -33,7 +34,8 @@ static const struct {
 		"its namespace has more addresses than limits.addresses_per_namespace allows" },
 	[REASON_ADDRESSES_UNKNOWN] = { "addresses-unknown",
 		"an interface that is no tunnel, here or in another namespace, holds a public address "
-		"that may be the server's or the host's, or the host has too many to tell" },
+		"that may be the server's or the host's, or the host's held it before, or has too "
+		"many to tell" },
 	[REASON_NOT_ALLOWED] = { "not-allowed",
 		"allowed_game_server_ips does not have its game server IP" },
 	[REASON_ADDRESS_CLAIMED] = { "address-claimed",
@@ -128,12 +130,13 @@ struct held_set {
 	size_t n;
 	uint64_t own_seq; /* the agent's namespace's */
 	bool incomplete;  /* there may be more in it */
+	const struct once_held *once;
 };
 
 enum holder {
 	HOLDER_NONE,
 	HOLDER_HOST,  /* the agent's namespace; or it is what the tunnel sends from */
-	HOLDER_OTHER, /* the tunnel's own otherwise, or a third one */
+	HOLDER_OTHER, /* the tunnel's own otherwise, or a third one; or the agent's, before */
 };
 
 static int compare_held(const void *pa, const void *pb)
@@ -173,7 +176,8 @@ static enum holder find_holder(
 		return HOLDER_HOST;
 	if (set->n > 0 && bsearch(&key, set->list, set->n, sizeof(key), compare_held_address))
 		return HOLDER_OTHER;
-	return HOLDER_NONE;
+	/* Away from the host's interface for a moment, or for good and given to a server: nobody can tell. */
+	return set->once && once_held_has(set->once, address) ? HOLDER_OTHER : HOLDER_NONE;
 }
 
 static int add_held(struct held_set *set, const struct netns *netns)
@@ -226,6 +230,25 @@ static int collect_held(
 		qsort(set.list, set.n, sizeof(*set.list), compare_held);
 	*ret = set;
 	set = (struct held_set){ 0 };
+	return 0;
+}
+
+int tunnels_note_held(const struct snapshot *snapshot, struct once_held *once_held)
+{
+	for (size_t i = 0; i < snapshot->n_netns; i++) {
+		const struct netns_view *view = &snapshot->netns[i].view;
+
+		if (snapshot->netns[i].nsid != NSID_OWN)
+			continue;
+		for (size_t j = 0; j < view->n_addresses; j++) {
+			int r = 0;
+
+			if (is_public_elsewhere(view, &view->addresses[j]))
+				r = once_held_add(once_held, view->addresses[j].address);
+			if (r < 0)
+				return r;
+		}
+	}
 	return 0;
 }
 
@@ -524,13 +547,16 @@ static int add_netns(struct court *court, struct tunnels *tunnels, const struct 
 }
 
 int tunnels_make(const struct snapshot *snapshot, const struct config *config,
-	const struct overrides *overrides, struct tunnels *ret)
+	const struct overrides *overrides, const struct once_held *once_held, struct tunnels *ret)
 {
 	struct court court = { .config = config, .overrides = overrides };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
 	int r;
 
 	r = collect_held(snapshot, config, &court.held);
+	court.held.once = once_held;
+	if (once_held && once_held->overflows)
+		court.held.incomplete = true;
 	for (size_t i = 0; r == 0 && i < snapshot->n_netns; i++)
 		r = add_netns(&court, &tunnels, &snapshot->netns[i]);
 	held_set_done(&court.held);

@@ -80,12 +80,18 @@ struct tunnels {
 	bool unlisted_send; /* some of them send IPIP, nobody knows to whom */
 };
 
+struct once_held;
+
+/* Notes what the host's interfaces hold now. 0 or -ENOMEM. */
+int tunnels_note_held(const struct snapshot *snapshot, struct once_held *once_held);
+
 /*
  * Finds the tunnels and chooses their addresses. What an untrusted namespace holds changes nothing for
- * anybody else. `overrides`: NULL means none. 0 or -ENOMEM.
+ * anybody else. `overrides`, `once_held`:
+ * NULL means none. 0 or -ENOMEM.
  */
 int tunnels_make(const struct snapshot *snapshot, const struct config *config,
-	const struct overrides *overrides, struct tunnels *ret);
+	const struct overrides *overrides, const struct once_held *once_held, struct tunnels *ret);
 void tunnels_done(struct tunnels *tunnels);
 
 /*

@@ -81,7 +81,7 @@ static int give_at(
 
 static bool is_run_file(const char *name)
 {
-	static const char *const names[] = { "lock", "modes.json", "offloads.json",
+	static const char *const names[] = { "held.json", "lock", "modes.json", "offloads.json",
 		"placement.json", "status.json" };
 
 	for (size_t i = 0; i < ELEMENTS_OF(names); i++)

@@ -12,7 +12,7 @@ from sandbox import AGENT, FILTERED
 RUN = "/run/ipipdirect"
 VICTIM = "/run/victim"
 # What it writes in each pass, and what when an operator says something.
-WRITTEN = ["status.json", ".status.json.new", "offloads.json", ".offloads.json.new", "lock", "agent.lock"]
+WRITTEN = ["status.json", ".status.json.new", "offloads.json", ".offloads.json.new", "held.json", ".held.json.new", "lock", "agent.lock"]
 SAID = ["modes.json", ".modes.json.new", "placement.json", ".placement.json.new"]
 MODES = {"version": 1, "overrides": [{"netns": "g1", "ifname": "tun0", "mode": "tunnel", "until_reload": True}]}
 PLACEMENT = {"version": 1, "detached": False, "interfaces": []}
@@ -71,7 +71,7 @@ def test_files_of_the_run_directory(victim, name, how):
         assert "on" in victim.do("sh", "-c", "ethtool -k wan | grep tx-ipxip4-segmentation")
         return
     assert done.returncode == 0, done.stderr
-    assert_files(victim, "status.json", "offloads.json")
+    assert_files(victim, "status.json", "offloads.json", "held.json")
 
 
 @pytest.mark.parametrize("name", SAID)

@@ -156,7 +156,7 @@ static bool make_plan(const struct snapshot *snapshot, const struct config *conf
 	struct present present = { maps, limits.complete };
 	_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
 
-	CHECK(tunnels_make(snapshot, config, NULL, &tunnels) == 0);
+	CHECK(tunnels_make(snapshot, config, NULL, NULL, &tunnels) == 0);
 	CHECK(desired_make(&tunnels, &present, ret_desired) == 0);
 	CHECK(plan_make(ret_desired, maps, &limits, ret) == 0);
 	for (size_t i = 0; i < tunnels.n; i++)

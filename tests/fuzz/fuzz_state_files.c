@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The files in which an agent leaves to the next what operators said, what it turned off and what it attached. What is
+ * The files in which an agent leaves to the next what operators said, what it turned off, what it attached and which addresses were
+ * the host's. What is
  * refused changes nothing; what is taken is within its limits, and written and read again it is the same.
  */
 
@@ -8,6 +9,7 @@
 #include <jansson.h>
 
 #include "agent/core/offload.h"
+#include "agent/core/once_held.h"
 #include "agent/core/override.h"
 #include "agent/core/placement.h"
 #include "agent/core/status.h"
@@ -91,6 +93,25 @@ static void parse_memory(const char *text, size_t size)
 	}
 }
 
+static void parse_held(const char *text, size_t size)
+{
+	_cleanup_(once_held_done) struct once_held first = { 0 }, second = { 0 };
+	_cleanup_free_ char *written = NULL, *again = NULL;
+	int r = once_held_parse(text, size, &first);
+
+	if (r < 0) {
+		CHECK(is_refusal(r) && first.n == 0 && !first.list);
+		return;
+	}
+	CHECK(first.n <= ONCE_HELD_MAX);
+	for (size_t i = 1; i < first.n; i++)
+		CHECK(ip4_compare(first.list[i - 1], first.list[i]) < 0);
+	written = once_held_text(&first);
+	CHECK(written && once_held_parse(written, strlen(written), &second) == 0);
+	again = once_held_text(&second);
+	CHECK(again && strcmp(again, written) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_free_ char *text = copy_exactly(data, size);
@@ -98,6 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	parse_overrides(text, size);
 	parse_placement(text, size);
 	parse_memory(text, size);
+	parse_held(text, size);
 	(void)status_program_of(text, size, 2);
 	return 0;
 }

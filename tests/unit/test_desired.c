@@ -1111,7 +1111,7 @@ static void idle_tunnels_are_listed_up_to_a_bound(void **state)
 	world_config("{\"rules\": [{\"match\": {\"remote\": \"192.0.2.1\"},"
 		     " \"set\": {\"game_server_ip\": \"203.0.113.9\"}}]}",
 		&config);
-	assert_int_equal(tunnels_make(&snapshot, &config, NULL, &tunnels), 0);
+	assert_int_equal(tunnels_make(&snapshot, &config, NULL, NULL, &tunnels), 0);
 	assert_int_equal(tunnels.n, TUNNELS_IDLE_MAX + 2);
 	assert_int_equal(tunnels.n_unlisted, 10);
 	assert_int_equal(tunnels.list[0].reason, REASON_UNTRUSTED);

@@ -39,7 +39,7 @@ static void go_to(struct scene *scene, const char *world)
 	snapshot_done(&scene->snapshot);
 	world_parse(world, &scene->snapshot);
 	assert_int_equal(tunnels_make(&scene->snapshot, &scene->config, &scene->modes.overrides,
-				 &scene->tunnels),
+				 NULL, &scene->tunnels),
 		0);
 }
 

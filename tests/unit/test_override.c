@@ -36,7 +36,7 @@ static void assert_modes_of(const char *world_text, const struct overrides *over
 
 	world_parse(world_text, &snapshot);
 	assert_int_equal(config_parse(config_text, strlen(config_text), &config, &error), 0);
-	assert_int_equal(tunnels_make(&snapshot, &config, overrides, &tunnels), 0);
+	assert_int_equal(tunnels_make(&snapshot, &config, overrides, NULL, &tunnels), 0);
 	for (size_t i = 0; i < tunnels.n; i++) {
 		const struct policy *policy = &tunnels.list[i].policy;
 		size_t n = strlen(text);
@@ -125,7 +125,7 @@ static void it_lifts_no_distrust(void **state)
 	config_init(&config);
 	world_parse(world, &snapshot);
 	assert_int_equal(overrides_set(&overrides, "evil", "tun0", MAPS_MODE_DIRECT, false), 0);
-	assert_int_equal(tunnels_make(&snapshot, &config, &overrides, &tunnels), 0);
+	assert_int_equal(tunnels_make(&snapshot, &config, &overrides, NULL, &tunnels), 0);
 	assert_int_equal(tunnels.list[4].policy.mode_source, MODE_SOURCE_OVERRIDE);
 	assert_int_equal(tunnels.list[4].reason, REASON_UNTRUSTED);
 }

@@ -217,7 +217,7 @@ static void make_rows(const char *world, const char *config_text, const struct p
 
 	world_parse(world, snapshot);
 	world_config(config_text, &config);
-	assert_int_equal(tunnels_make(snapshot, &config, NULL, tunnels), 0);
+	assert_int_equal(tunnels_make(snapshot, &config, NULL, NULL, tunnels), 0);
 	assert_int_equal(desired_make(tunnels, present, rows), 0);
 }
 

@@ -102,10 +102,11 @@ def n_fds(pid):
 
 
 def detach():
-    """For the next test, whose agent shall attach also when the last one was killed."""
+    """For the next test, whose agent shall attach also when the last one was killed, and whose host has its own addresses."""
     subprocess.run([CTL, "detach"], check=True, stdout=subprocess.DEVNULL)
     assert not os.path.exists(PINS), "detach leaves pins"
-    pathlib.Path("/run/ipipdirect/placement.json").unlink(missing_ok=True)
+    for name in ("placement.json", "held.json"):
+        pathlib.Path("/run/ipipdirect", name).unlink(missing_ok=True)
 
 
 def resync():

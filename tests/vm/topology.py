@@ -233,15 +233,16 @@ class World:
 
 
 class Server:
-    """One game server's namespace, of model A or C (docs/OPERATING.md, Which kind of POP)."""
+    """One game server's namespace, of model A, B or C (docs/OPERATING.md, Which kind of POP). In model B the address that it is
+    bound to is the host's, which the test gives to the host, too."""
 
     def __init__(self, world, n, pop, model, netns):
-        assert model in ("A", "C")
+        assert model in ("A", "B", "C")
         self.world, self.n, self.pop, self.model, self.netns = world, n, pop, model, netns
         self.public = public_ip(n)
         self.underlay = f"10.9.{n}.2"
-        self.remote = self.public if model == "A" else pop_ip(pop)
-        self.inner = f"10.0.{n}.2" if model == "A" else self.public
+        self.remote = self.public if model != "C" else pop_ip(pop)
+        self.inner = {"A": f"10.0.{n}.2", "B": f"198.51.100.{n}", "C": self.public}[model]
         self.fd = None
 
     def make_namespace(self):
@@ -262,14 +263,14 @@ class Server:
     def make_pop_side(self):
         outside, pop, n = self.world.outside, f"pop{self.pop}", self.n
         lines = []
-        if self.model == "A":
+        if self.model != "C":
             # The public address is the outer source, so it must be the POP's own.
             lines.append(f"address add {self.public}/32 dev lo")
         lines += [
             f"link add t{n} type ipip remote {self.underlay} "
             f"local {self.remote}", f"link set t{n} up", f"route add {self.inner} dev t{n}"]
         outside.batch(pop, *lines)
-        if self.model == "A":
+        if self.model != "C":
             outside.nft(pop, f"add rule ip pop pre iifname eth0 ip protocol != 4 "
                              f"ip daddr {self.public} ip daddr set {self.inner}\n"
                              f"add rule ip pop pre iifname t{n} ip saddr {self.inner} "
@@ -288,7 +289,7 @@ class Server:
         outside, pop = self.world.outside, f"pop{self.pop}"
         outside.batch("gw", f"route delete {self.public}")
         outside.batch(pop, f"link delete t{self.n}")
-        if self.model == "A":
+        if self.model != "C":
             outside.batch(pop, f"address delete {self.public}/32 dev lo")
             outside.nft(pop, "flush chain ip pop pre\n")  # servers are removed together
 
