@@ -184,8 +184,6 @@ def take_all(place):
     import agent
     import topology
     import traffic
-    # So that not every namespace has a tunl0 of the module's in it.
-    subprocess.run(["sysctl", "-qw", "net.core.fb_tunnels_only_for_init_net=1"], check=True)
     taker = Taker(place)
     with topology.World(pops=2) as world, contextlib.ExitStack() as stack:
         for n, (name, pop, model, _rate) in enumerate(SERVERS, 1):

@@ -879,6 +879,40 @@ struct policy config_policy(
 	return policy;
 }
 
+/* As far as the texts tell: of two globs only the same one. */
+static bool glob_covers(const char *glob, const char *other)
+{
+	return !glob || (other && strcmp(glob, other) == 0);
+}
+
+static bool prefix_covers(
+	bool has, const struct ip4_prefix *prefix, bool other_has, const struct ip4_prefix *other)
+{
+	return !has || (other_has && prefix->length <= other->length &&
+			       ip4_in_prefix(other->address, prefix));
+}
+
+size_t config_hidden_by(const struct config *config, size_t rule)
+{
+	const struct config_match *hidden = &config->rules[rule].match;
+
+	if (!(config->rules[rule].set.sets & ~(unsigned int)SETS_TRUST))
+		return CONFIG_NO_RULE;
+	for (size_t i = 0; i < rule; i++) {
+		const struct config_match *match = &config->rules[i].match;
+
+		if (glob_covers(match->netns, hidden->netns) &&
+			glob_covers(match->label, hidden->label) &&
+			glob_covers(match->ifname, hidden->ifname) &&
+			prefix_covers(match->has_remote, &match->remote, hidden->has_remote,
+				&hidden->remote) &&
+			prefix_covers(
+				match->has_local, &match->local, hidden->has_local, &hidden->local))
+			return i;
+	}
+	return CONFIG_NO_RULE;
+}
+
 static bool is_about_links(const struct config_match *match)
 {
 	return match->ifname || match->has_remote || match->has_local;

@@ -114,6 +114,12 @@ struct config {
 void config_init(struct config *ret);
 void config_done(struct config *config);
 
+/*
+ * The first rule before it that matches all that this one does, so that this one never decides, trust apart;
+ * CONFIG_NO_RULE: none that could be told without the tunnels.
+ */
+size_t config_hidden_by(const struct config *config, size_t rule);
+
 /* What is wrong with a configuration, and where. */
 struct config_error {
 	unsigned int line, column; /* from 1, column in characters; 0: nowhere in it */

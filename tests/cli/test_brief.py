@@ -47,7 +47,6 @@ def test_netns(host):
 
 def test_tunnels(host):
     assert rows(host, "-br", "tunnels") == [
-        ["host", "tunl0", "skipped", "-", "-"],
         ["minecraft", "tun0", "direct", "203.0.113.10", "203.0.113.10"],
         ["valheim", "tun0", "direct", "192.0.2.1", "198.51.100.20,198.51.100.21"],
         ["csgo", "tun0", "shadow", "192.0.2.1", "198.51.100.30"],

@@ -49,6 +49,33 @@ def test_a_good_file_as_json(check, fits):
     assert (document["rules"], document["limits"]["namespaces"]) == (0, 16384)
 
 
+def rule(match, **parts):
+    return {"match": match, "set": parts or {"mode": "shadow"}}
+
+
+@pytest.mark.parametrize("rules, hidden", [
+    ([rule({"netns": "a"}), rule({"netns": "a"}, server_ports=[1])], {1: 0}),
+    ([rule({"netns": "a"}, mode="direct"), rule({"netns": "a"}, server_ports=[1], trust=True)], {1: 0}),
+    ([rule({"netns": "a"}), rule({"netns": "a"}, trust=True)], {}),
+    ([rule({"netns": "a"}, trust=True), rule({"netns": "a", "ifname": "tun0"})], {1: 0}),
+    ([rule({}), rule({"netns": "a"}), rule({"remote": "192.0.2.1"})], {1: 0, 2: 0}),
+    ([rule({"netns": "a", "ifname": "tun0"}), rule({"netns": "a"})], {}),
+    ([rule({"label": "a"}), rule({"netns": "a"})], {}),
+    ([rule({"remote": "192.0.2.0/24"}), rule({"remote": "192.0.2.7"}), rule({"remote": "192.0.0.0/16"})], {1: 0}),
+    ([rule({"local": "192.0.2.0/24"}), rule({"remote": "192.0.2.7"}), rule({"local": "192.0.2.0/25"})], {2: 0}),
+    ([rule({"remote": "192.0.2.0/24"}), rule({"netns": "a"}), rule({"netns": "a", "remote": "192.0.2.9"})], {2: 0}),
+], ids=str)
+def test_rules_that_never_decide_are_told(check, fits, rules, hidden):
+    text = json.dumps({"rules": rules})
+    done = check(text)
+    assert done.returncode == 0
+    for i in range(len(rules)):
+        told = f"rules[{i}] never decides" in done.stdout
+        assert told == (i in hidden) and (not told or f"rules[{hidden[i]}] matches all" in " ".join(done.stdout.split()))
+    document = fits("ctl-config", json.loads(check(text, "-j").stdout))
+    assert {each["rule"]: each["by"] for each in document["hidden_rules"]} == hidden
+
+
 @pytest.mark.skipif(os.path.exists("/etc/ipipdirect/config.json"), reason="this machine has a configuration")
 def test_without_any_file_the_defaults_hold(fits):
     done = ctl_outside("config", "check")

@@ -12,7 +12,7 @@ import pytest
 from control import wait_for
 from sandbox import AGENT, CTL, PINS
 
-NAMES = ["kernel", "bpf-jit", "bpffs", "pins", "agent", "status", "clock", "config", "attached", "hook-order", "next-hop",
+NAMES = ["kernel", "bpf-jit", "bpffs", "pins", "agent", "status", "problems", "clock", "config", "attached", "hook-order", "next-hop",
          "forwarding", "source-address", "offloads", "mtu", "nat", "namespaces", "trust", "conflicts", "tunnel-kinds",
          "map-room", "packets"]
 
@@ -409,11 +409,37 @@ def test_a_remedy_can_be_pasted(still, fits, status, netns, ifname):
         assert remedy == f"ipipdirectctl explain {netns} {ifname}"
 
 
+def test_whatever_makes_the_status_degraded(still, fits):
+    """Each problem of the agent's is told, once: by the check that looks at it, or by the one for all others."""
+    others = ["the last pass failed, the map may be wrong: Invalid argument; it is tried again",
+              "3 tunnels left to the tunnel path: whose the public address is cannot be told; set game_server_ip",
+              "a namespace file cannot be opened\x1b[2J"]
+    with_checks = ["2 tunnels in conflict, wholly or partly on the tunnel path", "not attached to 1 of 1 interfaces",
+                   "1 namespace could not be read", "map full: no room for 3 rows, their packets stay on the tunnel",
+                   "detached by an operator: all packets stay on the tunnel until 'ipipdirectctl attach'"]
+    change(still, agent={"state": "degraded", "problems": with_checks + others})
+    problems = examine(still, fits, exit_status=4)["problems"]
+    assert [(check["result"], check["text"]) for check in problems] == [("warn", text) for text in others]
+    assert all("journalctl" in check["remedy"] for check in problems)
+    assert "\x1b" not in still.ctl("doctor").stdout
+    change(still, agent={"state": "degraded", "problems": with_checks})
+    assert only(examine(still, fits), "problems")[0] == "ok"
+
+
+def test_problems_of_an_agent_that_ended(host, fits):
+    host.stop_agent(9)
+    change(host, agent={"problems": ["the last pass failed, the map may be wrong: Invalid argument; it is tried again"]})
+    assert only(examine(host, fits, exit_status=4), "problems")[0] == "unknown"
+
+
 @pytest.mark.parametrize("reason, text, remedy", [
     ("encapsulation", "use FOU or GUE", "plain IPIP"),
     ("external", "in external mode", "fixed remote"),
     ("no-remote", "have no fixed remote", "ip tunnel change"),
     ("not-ipip", "carry MPLS", "mode ipip"),
+    ("remote-forbidden", "no POP's", "unicast"),
+    ("no-public-address", "no public address", "game_server_ip"),
+    ("not-allowed", "not allowed", "allowed_game_server_ips"),
 ])
 def test_tunnels_of_another_kind(still, fits, status, reason, text, remedy):
     """They are noted, and no reason to call anybody."""

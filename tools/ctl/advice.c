@@ -76,6 +76,19 @@ const char *advice_tunnel(const char *reason)
 		{ "not-ipip", "only IPv4 in IPIP can be served: mode ipip" },
 		{ "remote-forbidden", "give the device a unicast address as remote" },
 		{ "no-public-address", "set game_server_ip for it; see ipipdirect-config(5)" },
+		{ "untrusted",
+			"if its owner may claim its address, trust it by a rule; see ipipdirect-config(5)" },
+		{ "too-many-namespaces",
+			"find out who makes so many, or raise limits.namespaces; see ipipdirect-config(5)" },
+		{ "too-many-tunnels",
+			"find out who makes so many, or raise limits.tunnels_per_namespace; see "
+			"ipipdirect-config(5)" },
+		{ "too-many-addresses",
+			"find out who makes so many, or raise limits.addresses_per_namespace; see "
+			"ipipdirect-config(5)" },
+		{ "addresses-unknown", "set game_server_ip for it; see ipipdirect-config(5)" },
+		{ "not-allowed", "correct its address, or add that to allowed_game_server_ips; see "
+				 "ipipdirect-config(5)" },
 		{ "address-claimed",
 			"give one of the two another address, or remove the tunnel that should not be" },
 		{ "ambiguous", "give one of the two another inner address or another remote" },

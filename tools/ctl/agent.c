@@ -222,6 +222,11 @@ const json_t *agent_netns(const json_t *document, const char *label)
 	return NULL;
 }
 
+bool agent_is_fallback(const json_t *tunnel)
+{
+	return strcmp(json_text(tunnel, "reason"), "fallback-device") == 0;
+}
+
 uint32_t agent_resync_interval(const json_t *document)
 {
 	json_int_t said = json_number(json_object_get(document, "agent"), "resync_interval");

@@ -62,6 +62,9 @@ int agent_show(const struct ctl *ctl, json_t *(*make)(const struct agent_view *v
 /* The namespace of the document with that label; NULL: none. */
 const json_t *agent_netns(const json_t *document, const char *label);
 
+/* Whether it is what the ipip module puts into each namespace, `tunl0`: nobody means that by "tunnels". */
+bool agent_is_fallback(const json_t *tunnel);
+
 /* Its passes come at least so often, in seconds, as the document says. */
 uint32_t agent_resync_interval(const json_t *document);
 

@@ -70,7 +70,7 @@ static void print_interfaces(const struct ctl *ctl, const json_t *interfaces)
 		(void)fputc('\n', stdout);
 	}
 	if (json_array_size(interfaces) == 0)
-		ctl_note(ctl, "no interface to attach to: there is no default route");
+		ctl_note(ctl, NO_INTERFACE);
 }
 
 static int run_attach(const struct ctl *ctl)

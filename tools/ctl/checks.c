@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/core/attachment.h"
 #include "agent/core/reason.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
@@ -142,6 +143,55 @@ static void check_agent(const struct facts *facts, struct findings *findings)
 	}
 }
 
+/* Those of the agent's problems that a check of their own looks at; of one that is worded anew both tell. */
+static bool has_check(const char *problem)
+{
+	static const char *const parts[] = {
+		"detached",
+		"no interface to attach to",
+		"not attached to",
+		" in conflict, ",
+		"map full",
+		" namespace could not be read",
+		" namespaces could not be read",
+		"configuration refused",
+	};
+
+	for (size_t i = 0; i < ELEMENTS_OF(parts); i++)
+		if (strstr(problem, parts[i]))
+			return true;
+	return false;
+}
+
+/* What else makes `status` say "degraded". */
+static void check_problems(const struct facts *facts, struct findings *findings)
+{
+	const json_t *problem;
+	bool any = false;
+	size_t i;
+
+	if (!has_status(facts, findings, "problems"))
+		return;
+	if (facts->view->life == AGENT_STOPPED) {
+		findings_add(
+			findings, "problems", RESULT_UNKNOWN, "no agent runs that would tell them");
+		return;
+	}
+	json_array_foreach(json_object_get(agent_of(facts), "problems"), i, problem)
+	{
+		const char *text = json_string_value(problem);
+
+		if (!text || has_check(text))
+			continue;
+		any = true;
+		findings_add(findings, "problems", RESULT_WARN, "%s", text);
+		findings_remedy(findings,
+			"'ipipdirectctl status' says more, and its log: journalctl -u ipipdirect");
+	}
+	if (!any)
+		findings_add(findings, "problems", RESULT_OK, "the agent knows of no others");
+}
+
 /* The file, by its age, and what is in it, by the agent's own word. */
 static void check_status(const struct facts *facts, struct findings *findings)
 {
@@ -218,7 +268,7 @@ static void check_config(const struct facts *facts, struct findings *findings)
 	findings_add(findings, "config", RESULT_WARN, "refused, the former one holds: %s%s%s",
 		json_text(error, "place"), json_text(error, "place")[0] ? ": " : "", why);
 	findings_remedy(
-		findings, "mend %s, then systemctl reload ipipdirect", path[0] ? path : "the file");
+		findings, "mend %s, then ipipdirectctl reload", path[0] ? path : "the file");
 }
 
 /* The agent says so where it lists what it had to pass over. */
@@ -304,7 +354,7 @@ static void check_conflicts(const struct facts *facts, struct findings *findings
 		SHELL_WORD(json_text(first, "netns")), SHELL_WORD(json_text(first, "ifname")));
 }
 
-/* Tunnels that direct return can never serve as they are. */
+/* Tunnels that direct return cannot serve as they are. */
 static void check_kinds(const struct facts *facts, struct findings *findings)
 {
 	static const struct {
@@ -314,6 +364,9 @@ static void check_kinds(const struct facts *facts, struct findings *findings)
 		{ "external", "are in external mode" },
 		{ "no-remote", "have no fixed remote" },
 		{ "not-ipip", "carry MPLS" },
+		{ "remote-forbidden", "have a remote that is no POP's" },
+		{ "no-public-address", "have no public address" },
+		{ "not-allowed", "claim an address that is not allowed" },
 	};
 	const json_t *first = NULL;
 	bool any = false;
@@ -333,7 +386,7 @@ static void check_kinds(const struct facts *facts, struct findings *findings)
 		findings_remedy(findings, "%s", advice_tunnel(kinds[i].reason));
 	}
 	if (!any)
-		findings_add(findings, "tunnel-kinds", RESULT_OK, "all are plain IPIP");
+		findings_add(findings, "tunnel-kinds", RESULT_OK, "all can be served");
 }
 
 static void check_trust(const struct facts *facts, struct findings *findings)
@@ -357,9 +410,7 @@ static void check_trust(const struct facts *facts, struct findings *findings)
 			"%zu tunnel%s in namespaces that nobody vouches for; the first is %s %s",
 			n_tunnels, n_tunnels == 1 ? "" : "s", json_text(first, "netns"),
 			json_text(first, "ifname"));
-		findings_remedy(findings,
-			"if its owner may claim its address, trust it by a rule; see "
-			"ipipdirect-config(5)");
+		findings_remedy(findings, "%s", advice_tunnel("untrusted"));
 	} else if (!told) {
 		findings_add(findings, "trust", RESULT_UNKNOWN,
 			"the status does not say who owns the namespaces");
@@ -465,8 +516,7 @@ static void check_attached(const struct facts *facts, struct findings *findings)
 		json_array_size(json_object_get(document_of(facts), "interfaces")) == 0) {
 		if (detached)
 			return;
-		findings_add(findings, "attached", RESULT_FAIL,
-			"no interface to attach to: there is no default route");
+		findings_add(findings, "attached", RESULT_FAIL, NO_INTERFACE);
 		findings_remedy(findings, "name them in 'interfaces' of the configuration");
 		return;
 	}
@@ -886,6 +936,7 @@ static check_fn *const checks[] = {
 	check_pins,
 	check_agent,
 	check_status,
+	check_problems,
 	check_clock,
 	check_config,
 	check_attached,

@@ -137,6 +137,21 @@ static json_t *interfaces_json(const struct config *config)
 	return array;
 }
 
+static json_t *hidden_json(const struct config *config)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; array && i < config->n_rules; i++) {
+		size_t by = config_hidden_by(config, i);
+
+		if (by != CONFIG_NO_RULE)
+			(void)json_array_append_new(
+				array, json_pack("{s:I, s:I}", "rule", (json_int_t)i, "by",
+					       (json_int_t)by));
+	}
+	return array;
+}
+
 static int print_json(const struct ctl *ctl, const char *path, const struct config *config)
 {
 	const struct policy *policy = &config->defaults;
@@ -149,14 +164,15 @@ static int print_json(const struct ctl *ctl, const char *path, const struct conf
 		"addresses_per_namespace", (json_int_t)limits->addresses_per_namespace);
 
 	return ctl_print_json(
-		ctl, json_pack("{s:i, s:o, s:o, s:I, s:o, s:I, s:I, s:o, s:s, s:I, s:I}",
+		ctl, json_pack("{s:i, s:o, s:o, s:I, s:o, s:o, s:I, s:I, s:o, s:s, s:I, s:I}",
 			     "schema_version", CONFIG_SCHEMA_VERSION, "file",
 			     path ? status_text(path) : json_null(), "defaults", defaults, "rules",
-			     (json_int_t)config->n_rules, "interfaces", interfaces_json(config),
-			     "exempt_clients", (json_int_t)config->n_exempt_clients,
-			     "allowed_game_server_ips", (json_int_t)config->n_allowed_ips, "limits",
-			     bounds, "offload_guard", offload_policy_name(config->offload_guard),
-			     "max_entries", (json_int_t)config->max_entries, "resync_interval",
+			     (json_int_t)config->n_rules, "hidden_rules", hidden_json(config),
+			     "interfaces", interfaces_json(config), "exempt_clients",
+			     (json_int_t)config->n_exempt_clients, "allowed_game_server_ips",
+			     (json_int_t)config->n_allowed_ips, "limits", bounds, "offload_guard",
+			     offload_policy_name(config->offload_guard), "max_entries",
+			     (json_int_t)config->max_entries, "resync_interval",
 			     (json_int_t)config->resync_interval_s));
 }
 
@@ -197,6 +213,21 @@ static void print_exempt(const struct config *config)
 		(void)puts("no clients");
 }
 
+static void print_hidden(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_rules; i++) {
+		size_t by = config_hidden_by(config, i);
+
+		if (by == CONFIG_NO_RULE)
+			continue;
+		label("");
+		print_wrapped(LABEL_WIDTH + 2, output_width(),
+			"! rules[%zu] never decides%s: rules[%zu] matches all that it does, and only the "
+			"first one that matches counts",
+			i, config->rules[i].set.sets & SETS_TRUST ? " but for trust" : "", by);
+	}
+}
+
 static void print_rules(const struct config *config)
 {
 	size_t trust = 0;
@@ -208,6 +239,7 @@ static void print_rules(const struct config *config)
 	if (trust > 0)
 		(void)printf(", %zu of them about trust", trust);
 	(void)fputc('\n', stdout);
+	print_hidden(config);
 }
 
 static void print_summary(const char *path, const struct config *config)

@@ -695,6 +695,11 @@ static void step_counters(struct inquiry *inquiry)
 				   : "%" PRIu64
 				     " so far (%s): nothing was sent yet, or not this way",
 			direct, HUMAN_BYTES(counters->direct.bytes));
+		if (direct == 0)
+			findings_remedy(&inquiry->steps,
+				"where it does send: this host has to route its packets, out of an "
+				"interface above; by a bridge's port, or a NIC of the namespace's own, they "
+				"pass the program by");
 		return;
 	}
 	advice = advice_kept(reason);

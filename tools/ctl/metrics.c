@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "agent/core/ip4.h"
 #include "agent/core/reason.h"
@@ -72,26 +73,29 @@ static void add_agent(struct exposition *out, const struct source *source)
 		add_one(out, &synced, json_time_at(agent, "synced_at"));
 }
 
-static size_t count(const json_t *array, const char *key, const char *value)
+static json_int_t count_tunnels(const json_t *tunnels, const char *state)
 {
-	const json_t *item;
-	size_t i, n = 0;
+	const json_t *tunnel;
+	json_int_t n = 0;
+	size_t i;
 
-	json_array_foreach((json_t *)array, i, item) n += strcmp(json_text(item, key), value) == 0;
+	json_array_foreach((json_t *)tunnels, i, tunnel) n +=
+		!agent_is_fallback(tunnel) && strcmp(json_text(tunnel, "state"), state) == 0;
 	return n;
 }
 
 static void add_tunnels(struct exposition *out, const json_t *document)
 {
-	static const struct metric tunnels = { METRIC_GAUGE, "tunnels", NULL,
-		"IPIP tunnels of all namespaces, by what became of them." };
+	static const struct metric tunnels = {
+		METRIC_GAUGE, "tunnels", NULL,
+		"IPIP tunnels of all namespaces, by what became of them; fallback devices (tunl0) do not count."
+	};
 	static const char *const states[] = { "mapped", "skipped", "conflict" };
 
 	exposition_begin(out, &tunnels);
 	for (size_t i = 0; i < ELEMENTS_OF(states); i++)
 		exposition_add(out, &tunnels, (const char *[]){ "state", states[i], NULL },
-			(json_int_t)count(
-				json_object_get(document, "tunnels"), "state", states[i]));
+			count_tunnels(json_object_get(document, "tunnels"), states[i]));
 }
 
 static void add_namespaces(struct exposition *out, const json_t *document)
@@ -341,7 +345,8 @@ static int write_file(const struct ctl *ctl, const char *text, size_t size)
 	directory = open(dirname(for_directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (directory < 0)
 		r = -errno;
-	else
+	(void)umask(0027); /* the collector reads it by its group, whatever the caller's is */
+	if (r == 0)
 		r = file_replace(directory, basename(for_name), text, size);
 	if (r < 0)
 		return ctl_fail(ctl, CTL_FAILED,

@@ -85,18 +85,13 @@ static bool is_meant(
 	return strcmp(json_text(tunnel, "ifname"), word) == 0;
 }
 
-static bool is_fallback(const json_t *tunnel)
-{
-	return strcmp(json_text(tunnel, "reason"), "fallback-device") == 0;
-}
-
-/* The ipip module puts one into each namespace: nobody who names the namespace means that, if there is another. */
+/* Nobody who names the namespace means these, if there is another tunnel. */
 static void drop_fallbacks(struct search *search)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < search->n; i++)
-		if (!is_fallback(search->tunnels[i]))
+		if (!agent_is_fallback(search->tunnels[i]))
 			search->tunnels[n++] = search->tunnels[i];
 	if (n > 0)
 		search->n = n;

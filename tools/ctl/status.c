@@ -111,6 +111,8 @@ static void correct_stopped(const struct report *report)
 		(void)json_object_set_new(interface, "program_id", json_null());
 		(void)json_object_set_new(interface, "next_hop", json_null());
 		(void)json_object_set_new(interface, "error", json_string("detached since"));
+		(void)json_object_set_new(
+			json_object_get(interface, "offload_guard"), "active", json_false());
 	}
 }
 
@@ -247,7 +249,7 @@ static void print_interface(const struct report *report, const json_t *interface
 		print_wrapped(LABEL_WIDTH, width, "%s: not attached: %s%s", name,
 			json_text(interface, "error"), guarded);
 	else if (attached_now(&report->attached, &report->view, interface) == 0)
-		print_wrapped(LABEL_WIDTH, width, "%s: detached since%s", name, guarded);
+		print_wrapped(LABEL_WIDTH, width, "%s: detached since", name);
 	else
 		print_wrapped(LABEL_WIDTH, width,
 			"%s: attached (%s, program %" JSON_INTEGER_FORMAT ")%s", name, attachment,
@@ -284,6 +286,7 @@ static void print_attached(const struct report *report)
 	}
 }
 
+/* `key` NULL: all. */
 static size_t count_tunnels(const json_t *tunnels, const char *key, const char *value)
 {
 	const json_t *tunnel;
@@ -291,6 +294,12 @@ static size_t count_tunnels(const json_t *tunnels, const char *key, const char *
 
 	json_array_foreach((json_t *)tunnels, i, tunnel)
 	{
+		if (agent_is_fallback(tunnel))
+			continue;
+		if (!key) {
+			n++;
+			continue;
+		}
 		/* A mode counts only where it is at work. */
 		if (strcmp(key, "mode") == 0 && strcmp(json_text(tunnel, "state"), "mapped") != 0)
 			continue;
@@ -314,7 +323,7 @@ static void print_tunnels(const json_t *document)
 	const char *gap = ": ";
 
 	label("Tunnels");
-	(void)printf("%zu in %zu namespaces", json_array_size(tunnels),
+	(void)printf("%zu in %zu namespaces", count_tunnels(tunnels, NULL, NULL),
 		json_array_size(json_object_get(document, "namespaces")));
 	for (size_t i = 0; i < ELEMENTS_OF(kinds); i++) {
 		size_t n = count_tunnels(tunnels, kinds[i].key, kinds[i].value);

@@ -126,7 +126,11 @@ static int print_brief(const struct ctl *ctl, const json_t *tunnels)
 	table.no_titles = true;
 	json_array_foreach((json_t *)tunnels, i, tunnel)
 	{
-		_cleanup_free_ char *list = join(json_object_get(tunnel, "game_server_ips"));
+		_cleanup_free_ char *list = NULL;
+
+		if (agent_is_fallback(tunnel))
+			continue;
+		list = join(json_object_get(tunnel, "game_server_ips"));
 
 		table_add(&table, "%s", dash(json_text(tunnel, "netns")));
 		table_add(&table, "%s", dash(json_text(tunnel, "ifname")));
@@ -151,7 +155,8 @@ static int print_table(const struct ctl *ctl, const json_t *document)
 	table.no_titles = ctl->no_legend;
 	json_array_foreach((json_t *)tunnels, i, tunnel)
 	{
-		add_tunnel(&table, tunnel);
+		if (!agent_is_fallback(tunnel))
+			add_tunnel(&table, tunnel);
 	}
 	if (table_print(&table, output_width()) < 0)
 		return ctl_fail(ctl, CTL_FAILED, "no-memory", NULL, "no memory");
@@ -180,7 +185,8 @@ const struct ctl_command ctl_tunnels_command = {
 		"get no row; those in \"conflict\" could, but for another one, and have none for\n"
 		"at least one of their addresses. \"explain\" says which packets go direct.\n"
 		"RULE OR REASON is the rule that chose the game server IP, or why there is no\n"
-		"entry.\n",
+		"entry. The ipip module's own device of each namespace, tunl0, is no tunnel\n"
+		"of anybody's: only -j lists it.\n",
 	.options = CTL_OPTION_STATUS_FILE,
 	.run = run_tunnels,
 };
