@@ -37,6 +37,10 @@ class Installed:
     def at(self, path):
         return self.root / path.relative_to("/")
 
+    def program(self, name):
+        """What people call is in everybody's path."""
+        return self.place("bindir" if name == "ipipdirectctl" else "sbindir", name)
+
     def man(self, name):
         return self.at(self.place("mandir", f"man{name[-1]}", name))
 
@@ -51,7 +55,7 @@ class Installed:
         return found[0]
 
     def output(self, name, *args):
-        done = run(self.at(self.place("sbindir", name)), *args)
+        done = run(self.at(self.program(name)), *args)
         assert done.stderr == ""
         return done.stdout
 
@@ -65,7 +69,7 @@ def installed(tmp_path_factory):
 
 def test_nothing_more_and_nothing_less(installed):
     schema = installed.place("datadir", "ipipdirect", "schema")
-    wanted = {installed.at(installed.place("sbindir", name)) for name in ("ipipdirectd", "ipipdirectctl")}
+    wanted = {installed.at(installed.program(name)) for name in ("ipipdirectd", "ipipdirectctl")}
     wanted |= {installed.man(name) for name in ("ipipdirectd.8", "ipipdirectctl.8", "ipipdirect-config.5")}
     wanted |= {installed.at(schema / name) for name in SCHEMAS}
     wanted |= {installed.at(schema / "examples" / name) for name in EXAMPLES}
@@ -94,7 +98,7 @@ def test_unit_is_where_systemd_looks(installed):
 def test_files_are_for_all_to_read_and_programs_to_run(installed):
     for path in installed.root.rglob("*"):
         if not path.is_dir():
-            executable = path.parent == installed.at(installed.place("sbindir"))
+            executable = path.parent in (installed.at(installed.place("sbindir")), installed.at(installed.place("bindir")))
             assert path.stat().st_mode & 0o7777 == (0o755 if executable else 0o644), path
 
 

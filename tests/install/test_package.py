@@ -68,7 +68,7 @@ def test_it_holds_what_is_installed_and_the_documents(package, tmp_path):
     # The prefix is another, pages are compressed.
     names = {path.removesuffix(".gz").split("/")[-1] for path in files}
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= names
-    for path in ("/usr/sbin/ipipdirectd", "/usr/sbin/ipipdirectctl", "/lib/systemd/system/ipipdirect.service",
+    for path in ("/usr/sbin/ipipdirectd", "/usr/bin/ipipdirectctl", "/lib/systemd/system/ipipdirect.service",
                  "/usr/lib/sysusers.d/ipipdirect.conf", "/usr/share/man/man8/ipipdirectd.8.gz",
                  "/usr/share/bash-completion/completions/ipipdirectctl",
                  "/usr/share/doc/ipipdirect/examples/config-full.json"):
@@ -76,7 +76,7 @@ def test_it_holds_what_is_installed_and_the_documents(package, tmp_path):
     doc = "/usr/share/doc/ipipdirect"
     assert {f"{doc}/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} | {f"{doc}/README.md"} <= set(files)
     for path, (mode, owner) in files.items():
-        assert owner == "root/root" and mode == ("-rwxr-xr-x" if "/sbin/" in path else "-rw-r--r--"), path
+        assert owner == "root/root" and mode == ("-rwxr-xr-x" if "/sbin/" in path or "/bin/" in path else "-rw-r--r--"), path
 
 
 def test_unit_starts_what_the_package_holds(package, tmp_path):
@@ -84,14 +84,14 @@ def test_unit_starts_what_the_package_holds(package, tmp_path):
     unit = (tmp_path / "lib/systemd/system/ipipdirect.service").read_text(encoding="utf-8")
     assert "\nExecStart=/usr/sbin/ipipdirectd\n" in unit
     version = run("dpkg-deb", "-f", package, "Version").strip()
-    for name in ("ipipdirectd", "ipipdirectctl"):
-        assert run(tmp_path / "usr/sbin" / name, "--version") == f"{name} {version}\n"
+    for name, place in (("ipipdirectd", "sbin"), ("ipipdirectctl", "bin")):
+        assert run(tmp_path / "usr" / place / name, "--version") == f"{name} {version}\n"
 
 
 def test_programs_do_not_tell_where_they_were_built(package, tmp_path):
     run("dpkg-deb", "-x", package, tmp_path)
-    for name in ("ipipdirectd", "ipipdirectctl"):
-        data = (tmp_path / "usr/sbin" / name).read_bytes()
+    for name, place in (("ipipdirectd", "sbin"), ("ipipdirectctl", "bin")):
+        data = (tmp_path / "usr" / place / name).read_bytes()
         assert b"direct.bpf.c" in data or name != "ipipdirectd"
         assert b"/tmp/" not in data and str(ROOT).encode() not in data
 

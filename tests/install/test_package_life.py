@@ -205,7 +205,7 @@ def test_purge_leaves_nothing(world):
     assert not is_active() and not processes_of(pwd.getpwnam("ipipdirect").pw_uid)
     assert [path for path in (PINS, RUN_DIR, ETC) if path.exists()] == []
     assert egress_programs() == ""
-    left = [path for top in ("/etc", "/lib/systemd", "/usr/lib/systemd", "/usr/lib/sysusers.d", "/usr/sbin", "/var/lib/systemd", "/usr/share/man", "/usr/share/doc")
+    left = [path for top in ("/etc", "/lib/systemd", "/usr/lib/systemd", "/usr/lib/sysusers.d", "/usr/sbin", "/usr/bin", "/var/lib/systemd", "/usr/share/man", "/usr/share/doc")
             for path in pathlib.Path(top).rglob("*ipipdirect*")]
     assert left == []
     assert subprocess.run(["dpkg-query", "-W", "ipipdirect"], capture_output=True, check=False).returncode == 1
