@@ -15,6 +15,8 @@
 #include "agent/util/cleanup.h"
 #include "agent/util/file.h"
 
+#define KEY_ANY 0 /* no inode has that number */
+
 #define TEXT_MAX 16384 /* of cgroup and uid_map: 340 lines of the latter fit, the kernel's limit */
 
 /*
@@ -125,15 +127,18 @@ static void look_inside(int directory, struct sighting *sighting)
 /*
  * The key is the same before and after: it is this process that was asked about, and it did not move.
  * The user namespace is looked at last, for a process only ever goes further in: it may make both.
+ * `key`: that of the namespace that it must still be in; KEY_ANY: in whichever it is.
  */
 static int ask(const struct procs *procs, struct rtnl *rtnl, int directory, uint32_t pid,
-	struct sighting *sighting)
+	uint64_t key, struct sighting *sighting)
 {
 	uint64_t before, after;
 	int32_t nsid = NSID_OWN;
 	int r;
 
 	r = procs_key(directory, "", &before);
+	if (r == 0 && key != KEY_ANY && before != key)
+		return -ESRCH;
 	if (r == 0 && before != procs->own) {
 		look_inside(directory, sighting);
 		r = rtnl_get_nsid_of_process(rtnl, pid, &nsid);
@@ -150,19 +155,25 @@ static int ask(const struct procs *procs, struct rtnl *rtnl, int directory, uint
 	return 0;
 }
 
-int procs_look_at(const struct procs *procs, struct rtnl *rtnl, int directory, uint32_t pid,
-	struct sighting *sighting)
+static int look_at(const struct procs *procs, struct rtnl *rtnl, int directory, uint32_t pid,
+	uint64_t key, struct sighting *sighting)
 {
 	struct sighting found = { .kind = SIGHTING_PROCESS, .pid = pid, .nsid = NSID_NONE };
 	int r;
 
-	r = ask(procs, rtnl, directory, pid, &found);
+	r = ask(procs, rtnl, directory, pid, key, &found);
 	if (r == 0)
 		r = read_label(directory, &found.label);
 	if (r < 0)
 		return r;
 	*sighting = found;
 	return 0;
+}
+
+int procs_look_at(const struct procs *procs, struct rtnl *rtnl, int directory, uint32_t pid,
+	struct sighting *sighting)
+{
+	return look_at(procs, rtnl, directory, pid, KEY_ANY, sighting);
 }
 
 static int open_process(const struct procs *procs, uint32_t pid)
@@ -374,6 +385,17 @@ static int add_namespace(struct scan *scan, struct sighting *found)
 	return 0;
 }
 
+/* Where it was seen. One that has moved on since speaks for another namespace, whose residents speak for themselves. */
+static int look_at_resident(
+	const struct scan *scan, const struct resident *resident, struct sighting *found)
+{
+	_cleanup_close_ int directory = open_process(scan->procs, resident->pid);
+
+	if (directory < 0)
+		return directory;
+	return look_at(scan->procs, scan->rtnl, directory, resident->pid, resident->key, found);
+}
+
 /* The residents [first, end) share a namespace. */
 static int find_namespace(
 	struct scan *scan, const struct resident *first, const struct resident *end)
@@ -384,7 +406,7 @@ static int find_namespace(
 	if (has_no_room(scan, first))
 		return 0;
 	for (; is_gone(r) && first < end; first++)
-		r = procs_look(scan->procs, scan->rtnl, first->pid, &found);
+		r = look_at_resident(scan, first, &found);
 	if (is_gone(r)) /* all of them */
 		return 0;
 	if (r < 0) { /* there is one, nobody knows which */

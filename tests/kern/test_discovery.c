@@ -213,6 +213,132 @@ static void test_one_stranger_is_enough(void **state)
 	reap(second);
 }
 
+/* Of those who share a namespace it is the same; see agent/kern/procs.c. */
+static uint64_t key_of(pid_t pid)
+{
+	struct stat st;
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/net/stat", pid);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+/* A process of root's that goes from one namespace to the next when it is told to. */
+struct traveller {
+	pid_t pid, next;
+	int32_t when; /* this number is known, it goes to `next` */
+	int told, arrived;
+};
+
+static void travel(int told, int arrived)
+{
+	char path[64];
+	pid_t next;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (read(told, &next, sizeof(next)) == sizeof(next)) {
+		_cleanup_close_ int netns = -1;
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", next);
+		netns = open(path, O_RDONLY | O_CLOEXEC);
+		if (setns(netns, CLONE_NEWNET) < 0 || write(arrived, "x", 1) != 1)
+			break;
+	}
+	_exit(1);
+}
+
+static void traveller_start(struct traveller *traveller)
+{
+	int told[2], arrived[2];
+
+	assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(arrived, O_CLOEXEC), 0);
+	traveller->pid = fork();
+	if (traveller->pid == 0)
+		travel(told[0], arrived[1]);
+	assert_true(traveller->pid > 1);
+	traveller->told = told[1];
+	traveller->arrived = arrived[0];
+	(void)close(told[0]);
+	(void)close(arrived[1]);
+}
+
+static void traveller_end(struct traveller *traveller)
+{
+	reap(traveller->pid);
+	(void)close(traveller->told);
+	(void)close(traveller->arrived);
+}
+
+static void send_to(struct traveller *traveller, pid_t next)
+{
+	char byte;
+
+	assert_int_equal(write(traveller->told, &next, sizeof(next)), sizeof(next));
+	assert_int_equal(read(traveller->arrived, &byte, 1), 1);
+}
+
+/* Called while processes are looked at, by namespace, when all of them have been listed. */
+static const char *send_on(int32_t nsid, void *userdata)
+{
+	struct traveller *traveller = userdata;
+
+	if (nsid == traveller->when)
+		send_to(traveller, traveller->next);
+	return NULL;
+}
+
+/* A stranger, whose namespace is looked at after that of `first`. */
+static pid_t spawn_stranger_after(pid_t first)
+{
+	pid_t strangers[16];
+	size_t n = 0;
+
+	/* Those who stay keep their keys, so the next one's is higher. */
+	do {
+		assert_true(n < ELEMENTS_OF(strangers));
+		strangers[n++] = spawn(CLONE_NEWUSER | CLONE_NEWNET, 0);
+	} while (key_of(strangers[n - 1]) < key_of(first));
+	for (size_t i = 0; i + 1 < n; i++)
+		reap(strangers[i]);
+	return strangers[n - 1];
+}
+
+/*
+ * A process of root's was seen at a stranger's and is in a game's namespace when it is asked. That makes the
+ * game's none of the stranger's, nor is his one forgotten.
+ */
+static void test_a_process_that_moves_on(void **state)
+{
+	_cleanup_(sightings_done) struct sightings found = { 0 };
+	struct traveller traveller;
+	pid_t game, stranger;
+	int32_t nsid;
+
+	(void)state;
+	traveller_start(&traveller); /* first, so that its number is the lowest there */
+	game = traveller.next = spawn(CLONE_NEWNET, 0);
+	stranger = spawn_stranger_after(game);
+	assert_true(traveller.pid < stranger);
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)game, &nsid), 0);
+	traveller.when = nsid;
+	send_to(&traveller, stranger);
+	set_ptrace_right(false);
+	assert_int_equal(procs_find(&procs, rtnl, NETNS_MAX, send_on, &traveller, &found), 0);
+	set_ptrace_right(true);
+	assert_int_equal(key_of(traveller.pid), key_of(game)); /* it happened */
+	for (size_t i = 0; i < found.n; i++)
+		if (found.list[i].nsid == nsid)
+			assert_int_equal(found.list[i].owner, OWNER_HOST);
+	assert_non_null(find_process(&found, game));
+	assert_non_null(find_process(&found, stranger));
+	assert_int_equal(find_process(&found, stranger)->owner, OWNER_OTHER);
+	traveller_end(&traveller);
+	reap(game);
+	reap(stranger);
+}
+
 /* The number of a process that ended goes to another one before the kernel is asked about it. */
 static void test_reused_pid(void **state)
 {
@@ -1208,6 +1334,7 @@ static int run(void)
 		cmocka_unit_test(test_a_process_that_comes_home),
 		cmocka_unit_test(test_processes),
 		cmocka_unit_test(test_one_stranger_is_enough),
+		cmocka_unit_test(test_a_process_that_moves_on),
 		cmocka_unit_test(test_a_label_outlives_its_process),
 		cmocka_unit_test(test_reused_pid),
 		cmocka_unit_test(test_ended_process),
