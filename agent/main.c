@@ -1018,8 +1018,7 @@ __attribute__((format(printf, 2, 0))) static int print_libbpf(
 int main(int argc, char **argv)
 {
 	_cleanup_(agent_done) struct agent agent = {
-		.reconciler.maps = ENTRY_MAPS_NONE,
-		.reconciler.former = ENTRY_MAPS_NONE,
+		.reconciler = RECONCILER_NONE,
 		.run_dir = -1,
 		.lock = -1,
 		.life = -1,

@@ -30,6 +30,9 @@
 #define VIEW_FREE_USEC (20 * 1000)
 #define VIEW_PAUSE_MAX_USEC (5 * 1000 * 1000)
 
+/* A number that changes hands while a list is made makes another one, not without end. */
+#define LISTS_MORE 2
+
 /* A file that may be a namespace being made is looked at again so often, after twice as long each time. */
 #define HALF_MADE_TRIES 5
 #define HALF_MADE_USEC (50 * 1000)
@@ -47,6 +50,7 @@ void observer_init(struct observer *observer, struct rtnl *rtnl)
 {
 	*observer = (struct observer){
 		.rtnl = rtnl,
+		.nsid_bell_fd = -1,
 		.own_nsid = NSID_NONE,
 		.noted_own_nsid = NSID_NONE,
 		.netns_max = NETNS_MAX,
@@ -67,7 +71,8 @@ void observer_done(struct observer *observer)
 	free(observer->by_nsid);
 	for (size_t i = 0; i < OBSERVE_COUNT; i++)
 		sightings_done(&observer->sightings[i]);
-	*observer = (struct observer){ 0 };
+	closep(&observer->nsid_bell_fd);
+	*observer = OBSERVER_NONE;
 }
 
 void observer_ring_list(struct observer *observer)
@@ -106,19 +111,13 @@ static bool ring_nsids(struct observer *observer, const struct bell *bell)
 {
 	struct netns *netns = find_netns(observer, bell->changed_nsid);
 
-	/*
-	 * What led to it leads elsewhere now, or nowhere. Or the number was given to another before this was heard of,
-	 * and that one was seen since: so look again, or it would be nobody's until something else rings.
-	 */
-	if (bell->nsid_taken && netns)
-		netns->is_renewed = observer->files_are_stale = observer->processes_are_stale =
-			true;
-	else if (bell->nsid_taken || (netns && !netns->is_renewed)) /* we gave it, most likely */
+	/* What it means hear() finds out: here it may be late, and the number be another's who was seen since. */
+	if (bell->nsid_taken)
+		return netns;
+	if (netns && !netns->is_renewed) /* we gave it, most likely */
 		return false;
-	observer->list_is_stale = true;
 	/* Who gets a number is somebody's new neighbour; /proc tells who. */
-	if (bell->nsid_given)
-		observer->processes_are_stale = true;
+	observer->list_is_stale = observer->processes_are_stale = true;
 	return true;
 }
 
@@ -149,6 +148,53 @@ bool observer_ring(struct observer *observer, const struct bell *bell)
 	if (bell->netns_changed)
 		news = ring_netns(observer, bell->nsid) || news;
 	return news;
+}
+
+/* What became of the numbers since it was last asked. */
+struct hearing {
+	struct observer *observer;
+	const struct config *config;
+	bool trusted; /* one of somebody who may count was given back */
+	bool lost;    /* there is more, nobody knows what */
+};
+
+static void hear_one(const struct bell *bell, void *userdata)
+{
+	struct hearing *hearing = userdata;
+	struct observer *observer = hearing->observer;
+	struct netns *netns = bell->nsid_taken ? find_netns(observer, bell->changed_nsid) : NULL;
+
+	if (bell->overrun) {
+		hearing->lost = true;
+		(void)observer_ring(observer, bell);
+	}
+	if (!netns)
+		return;
+	hearing->trusted = hearing->trusted || config_may_trust(hearing->config, netns);
+	/*
+	 * What led to it leads elsewhere now, or nowhere. Or the number was given to another before this was heard of,
+	 * and that one was seen since: so look again, or it would be nobody's until something else rings.
+	 */
+	netns->is_renewed = observer->list_is_stale = observer->files_are_stale =
+		observer->processes_are_stale = true;
+}
+
+/*
+ * The kernel takes a number back, tells so, and only then has it for the next (but for a few instructions:
+ * net/core/net_namespace.c, unhash_nsid()). So what was read by numbers is of those who had them at the list, but for the
+ * numbers that are heard of here. Without the index nobody is found by his number, so that nothing was heard. Returns
+ * whether it may matter to anybody.
+ */
+static bool hear(struct observer *observer, const struct config *config)
+{
+	const struct bell deaf = { .nsid = NSID_OWN, .overrun = true };
+	struct hearing hearing = { observer, config, false, false };
+
+	if (events_read(observer->nsid_bell_fd, EVENTS_NSIDS, NSID_NONE, hear_one, &hearing) < 0 ||
+		(!observer->by_nsid && observer->snapshot.n_netns > 0))
+		hear_one(&deaf, &hearing);
+	observer->snapshot.is_doubtful = hearing.lost;
+	return hearing.trusted || hearing.lost;
 }
 
 /* What a source saw replaces what it saw before; if it sees nothing just now, that holds. */
@@ -560,7 +606,16 @@ static bool list_is_due(const struct observer *observer)
 	       (observer->was_overrun || now >= observer->scan_not_before);
 }
 
-int observer_refresh(struct observer *observer, const struct config *config)
+/* 0; -EAGAIN, -ESTALE: of refresh_views(); other -errno: the old list holds. */
+static int read_again(struct observer *observer, const struct config *config)
+{
+	int r = refresh_list(observer, config);
+
+	return r < 0 ? r : refresh_views(observer, config);
+}
+
+/* 0; -EAGAIN; other -errno: nothing was changed. */
+static int read_stale(struct observer *observer, const struct config *config)
 {
 	int r = 0;
 
@@ -571,13 +626,31 @@ int observer_refresh(struct observer *observer, const struct config *config)
 	if (r == 0)
 		r = refresh_views(observer, config);
 	/* Those that went while they were read are no failure: once more without them. */
-	if (r == -ESTALE) {
-		r = refresh_list(observer, config);
-		if (r == 0)
-			r = refresh_views(observer, config);
+	if (r == -ESTALE)
+		r = read_again(observer, config);
+	return r < 0 ? -EAGAIN : 0;
+}
+
+int observer_refresh(struct observer *observer, const struct config *config)
+{
+	bool unsure;
+	int r = 0;
+
+	if (observer->nsid_bell_fd < 0)
+		r = events_open(EVENTS_NSIDS, 0, &observer->nsid_bell_fd);
+	if (r < 0)
+		return r;
+	(void)hear(observer, config);
+	r = read_stale(observer, config);
+	if (r < 0 && r != -EAGAIN)
+		return r;
+	unsure = hear(observer, config);
+	for (int i = 0; unsure && i < LISTS_MORE; i++) {
+		r = read_again(observer, config);
+		unsure = hear(observer, config);
 	}
 	summarize(observer);
-	return r < 0 || observer->list_is_incomplete ? -EAGAIN : 0;
+	return r < 0 || unsure || observer->list_is_incomplete ? -EAGAIN : 0;
 }
 
 uint64_t observer_due(const struct observer *observer)

@@ -23,6 +23,7 @@ enum observer_source {
 
 struct observer {
 	struct rtnl *rtnl; /* borrowed */
+	int nsid_bell_fd;  /* what it reads by number, it hears of itself; -1: not opened yet */
 	struct snapshot snapshot;
 	struct netns **by_nsid; /* the namespaces of the snapshot */
 	struct netns_id own;
@@ -47,6 +48,8 @@ struct observer {
 	uint64_t look_again_at; /* for namespaces that are being made; 0: there are none */
 };
 
+#define OBSERVER_NONE ((struct observer){ .nsid_bell_fd = -1 })
+
 void observer_init(struct observer *observer, struct rtnl *rtnl);
 void observer_done(struct observer *observer);
 
@@ -57,8 +60,9 @@ void observer_ring_list(struct observer *observer);
 void observer_ring_all(struct observer *observer);
 
 /*
- * Reads what is stale. `config`: its rules say who gives way where there is no room for all. 0; -EAGAIN: something
- * could not be read and stays stale, call again a little later; other -errno: nothing was changed.
+ * Reads what is stale. `config`: its rules say who gives way where there is no room for all, and who is trusted by the
+ * number that he is read by. 0; -EAGAIN: something could not be read and stays stale, call again a little later; other
+ * -errno: nothing was changed.
  */
 int observer_refresh(struct observer *observer, const struct config *config);
 

@@ -97,6 +97,7 @@ int reconciler_init(struct reconciler *reconciler, const struct config *config, 
 
 	*reconciler = (struct reconciler){
 		.config = config,
+		.observer = OBSERVER_NONE,
 		.strip_flags = flags,
 		.maps = ENTRY_MAPS_NONE,
 		.former = ENTRY_MAPS_NONE,
@@ -140,7 +141,7 @@ void reconciler_done(struct reconciler *reconciler)
 	dataplane_free(reconciler->dataplane);
 	rtnl_close(reconciler->rtnl);
 	interfaces_done(&reconciler->interfaces);
-	*reconciler = (struct reconciler){ .maps = ENTRY_MAPS_NONE, .former = ENTRY_MAPS_NONE };
+	*reconciler = RECONCILER_NONE;
 }
 
 uint64_t reconciler_ring(struct reconciler *reconciler, const struct bell *bell)
@@ -385,9 +386,14 @@ static int note_outcome(struct reconciler *reconciler)
 	return 0;
 }
 
+static bool must_hold_back(const struct reconciler *reconciler)
+{
+	return reconciler->clients_are_missing || reconciler->observer.snapshot.is_doubtful;
+}
+
 /*
- * While not all who are exempt are in the map, no row that is new or changes may send more packets direct. But one that is
- * wrong must not stay. Returns whether there is anything to do.
+ * While not all who are exempt are in the map, or whose each row would be is not sure, no row that is new or changes may send
+ * more packets direct. But one that is wrong must not stay. Returns whether there is anything to do.
  */
 static bool hold_back(struct plan_op *op)
 {
@@ -401,6 +407,7 @@ static bool hold_back(struct plan_op *op)
 /* An operation that fails leaves its packets on the tunnel and the others to go on. */
 static int apply(struct reconciler *reconciler)
 {
+	bool holds_back = must_hold_back(reconciler);
 	int result = 0;
 
 	for (size_t i = 0; i < reconciler->plan.n_ops; i++) {
@@ -408,7 +415,7 @@ static int apply(struct reconciler *reconciler)
 		char text[320];
 		int r;
 
-		if (reconciler->clients_are_missing && !hold_back(op))
+		if (holds_back && !hold_back(op))
 			continue;
 		r = entry_maps_apply(&reconciler->maps, op);
 		describe(op, &reconciler->tunnels, text, sizeof(text));
@@ -418,9 +425,9 @@ static int apply(struct reconciler *reconciler)
 			result = -EAGAIN;
 		}
 	}
-	if (result == 0 && reconciler->plan.n_ops > 0 && !reconciler->clients_are_missing)
+	if (result == 0 && reconciler->plan.n_ops > 0 && !holds_back)
 		result = note_outcome(reconciler);
-	if (result < 0 || reconciler->clients_are_missing)
+	if (result < 0 || holds_back)
 		reconciler->have_is_valid = false;
 	return result;
 }

@@ -54,6 +54,10 @@ struct reconciler {
 	unsigned int unread; /* passes since everything was read */
 };
 
+#define RECONCILER_NONE                                                                            \
+	((struct reconciler){                                                                      \
+		.observer = OBSERVER_NONE, .maps = ENTRY_MAPS_NONE, .former = ENTRY_MAPS_NONE })
+
 /*
  * Opens the request socket, and, unless in a dry run, loads the program and opens the maps. `run_dir`:
  * where to remember what must outlive the agent; borrowed; -1: a dry run.

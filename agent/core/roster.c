@@ -136,6 +136,9 @@ static int memories_make(const struct snapshot *old, struct memories *ret)
 		const struct netns *netns = &old->netns[i];
 		struct memory memory = { .id = netns->id, .nsid = netns->nsid };
 
+		/* Its number leads to another, or to none. */
+		if (netns->is_renewed)
+			continue;
 		if (!netns_id_is_none(&netns->id))
 			r = remember(&memories, &memory);
 		for (size_t j = 0; r == 0 && j < netns->n_found; j++) {

@@ -120,6 +120,8 @@ struct snapshot {
 	size_t n_unresolved;     /* files that lead to a namespace, nobody knows which */
 	struct netns_source sources[NETNS_SOURCES_MAX];
 	size_t n_sources;
+	/* Messages of numbers were lost while it was read: whose each view is, nobody can say for sure. */
+	bool is_doubtful;
 	/*
 	 * Whether each source was read to its end, each of their namespaces is known, and each was read
 	 * at least once, but for those that are known to be another's and those beyond the limit that

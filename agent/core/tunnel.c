@@ -205,7 +205,7 @@ static int add_held(struct held_set *set, const struct netns *netns)
  * from. Another one there may be what the server is bound to (lo, mostly: model C) as well as a second of the host's,
  * and a third namespace has them for a reason, or to have the packets of another's server leave with the address of
  * its POP: nobody can tell. An untrusted one is not even asked. Limits do not count here: an address less would
- * turn model B into model C.
+ * turn model B into model C. Nor does it count whether a number was given back: this only ever adds doubt.
  */
 static int collect_held(
 	const struct snapshot *snapshot, const struct config *config, struct held_set *ret)
@@ -558,7 +558,8 @@ int tunnels_make(const struct snapshot *snapshot, const struct config *config,
 	if (once_held && once_held->overflows)
 		court.held.incomplete = true;
 	for (size_t i = 0; r == 0 && i < snapshot->n_netns; i++)
-		r = add_netns(&court, &tunnels, &snapshot->netns[i]);
+		if (!snapshot->netns[i].is_renewed)
+			r = add_netns(&court, &tunnels, &snapshot->netns[i]);
 	held_set_done(&court.held);
 	if (r < 0)
 		return r;
@@ -572,7 +573,9 @@ bool tunnels_are_known(const struct snapshot *snapshot, const struct config *con
 	for (size_t i = 0; i < snapshot->n_netns; i++) {
 		const struct netns *netns = &snapshot->netns[i];
 
-		if (!netns->has_view && config_may_trust(config, netns))
+		if ((!netns->has_view || netns->is_renewed) && config_may_trust(config, netns))
+			return false;
+		if (snapshot->is_doubtful && netns->nsid != NSID_OWN)
 			return false;
 	}
 	return snapshot->complete;

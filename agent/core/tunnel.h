@@ -87,8 +87,8 @@ int tunnels_note_held(const struct snapshot *snapshot, struct once_held *once_he
 
 /*
  * Finds the tunnels and chooses their addresses. What an untrusted namespace holds changes nothing for
- * anybody else. `overrides`, `once_held`:
- * NULL means none. 0 or -ENOMEM.
+ * anybody else, and one whose number was given back has none: who has it now is not known. `overrides`,
+ * `once_held`: NULL means none. 0 or -ENOMEM.
  */
 int tunnels_make(const struct snapshot *snapshot, const struct config *config,
 	const struct overrides *overrides, const struct once_held *once_held, struct tunnels *ret);

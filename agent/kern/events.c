@@ -21,19 +21,31 @@
 /* Who is flooded like that does something else in between. */
 #define OVERRUNS_MAX 16
 
-static int subscribe(int fd, enum events_scope scope)
+static int join(int fd, const int *groups, size_t n)
 {
-	static const int all[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_NSID };
-	static const int own[] = { RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_NEIGH,
-		RTNLGRP_NEXTHOP, RTNLGRP_TC };
-	const int *groups = scope == EVENTS_ALL_NETNS ? all : own;
-	size_t n = scope == EVENTS_ALL_NETNS ? ELEMENTS_OF(all) : ELEMENTS_OF(own);
-
 	for (size_t i = 0; i < n; i++)
 		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
 			    sizeof(groups[i])) < 0)
 			return -errno;
 	return 0;
+}
+
+static int subscribe(int fd, enum events_scope scope)
+{
+	static const int all[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_NSID };
+	static const int own[] = { RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_NEIGH,
+		RTNLGRP_NEXTHOP, RTNLGRP_TC };
+	static const int nsids[] = { RTNLGRP_NSID };
+
+	switch (scope) {
+	case EVENTS_ALL_NETNS:
+		return join(fd, all, ELEMENTS_OF(all));
+	case EVENTS_OWN_NETNS:
+		return join(fd, own, ELEMENTS_OF(own));
+	case EVENTS_NSIDS:
+		return join(fd, nsids, ELEMENTS_OF(nsids));
+	}
+	return -EINVAL;
 }
 
 int events_open(enum events_scope scope, int receive_buffer, int *ret_fd)
@@ -201,7 +213,7 @@ int events_read(int fd, enum events_scope scope, int32_t own_nsid, bell_fn *ring
 			/* Links of the agent's own come with those of all. */
 			struct bell bell = { .nsid = NSID_OWN,
 				.routes_changed = true,
-				.overrun = scope == EVENTS_ALL_NETNS,
+				.overrun = scope != EVENTS_OWN_NETNS,
 				.own_overrun = scope == EVENTS_OWN_NETNS };
 
 			ring(&bell, userdata);

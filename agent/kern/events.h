@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 /*
- * Two netlink sockets. One hears links, IPv4 addresses and nsids of every namespace that has an nsid.
- * The other hears what matters in the agent's own only (routes, nexthops, rules, neighbours, qdiscs and filters),
+ * Three netlink sockets. One hears links, IPv4 addresses and nsids of every namespace that has an nsid.
+ * Another hears what matters in the agent's own only (routes, nexthops, rules, neighbours, qdiscs and filters),
  * for of these hundreds of namespaces would send far more than is wanted, and a socket cannot ask
- * for some groups of all and some groups of one. Their messages are bells: they say where to look, never
- * what is there.
+ * for some groups of all and some groups of one. The third hears only which numbers the agent's namespace gives
+ * and takes back, for whoever reads by number: no link that flaps can drown that. Their messages are bells: they
+ * say where to look, never what is there.
  */
 
 #include <stdbool.h>
@@ -37,6 +38,7 @@ typedef void bell_fn(const struct bell *bell, void *userdata);
 enum events_scope {
 	EVENTS_ALL_NETNS, /* links, addresses, nsids */
 	EVENTS_OWN_NETNS, /* routes, nexthops, rules, neighbours, qdiscs and filters */
+	EVENTS_NSIDS,     /* of the agent's own namespace */
 };
 
 /*

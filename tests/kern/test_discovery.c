@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/core/tunnel.h"
 #include "agent/kern/events.h"
 #include "agent/kern/netns.h"
 #include "agent/kern/procs.h"
@@ -888,6 +889,212 @@ static void test_late_word_of_a_number(void **state)
 	assert_true(is_gone_soon(nsid));
 }
 
+/* What happens when the files of a list were looked at, and the rest of it was not. Once, or each time. */
+static struct {
+	void (*act)(void);
+	bool again;
+	char path[64];
+	pid_t stranger, successors[8];
+	size_t n_successors;
+	int32_t nsid;
+} meanwhile;
+
+int __real_netns_find(struct rtnl *by, const struct procs *among, const char *directory,
+	const struct netns_id *own, struct sightings *ret);
+int __wrap_netns_find(struct rtnl *by, const struct procs *among, const char *directory,
+	const struct netns_id *own, struct sightings *ret);
+
+int __wrap_netns_find(struct rtnl *by, const struct procs *among, const char *directory,
+	const struct netns_id *own, struct sightings *ret)
+{
+	void (*act)(void) = meanwhile.act;
+	int r = __real_netns_find(by, among, directory, own, ret);
+
+	if (!act || strcmp(directory, NETNS_DIR) != 0)
+		return r;
+	if (!meanwhile.again)
+		meanwhile.act = NULL;
+	act();
+	return r;
+}
+
+/* One that only a file leads to. */
+static void make_file(const char *name)
+{
+	pid_t child = spawn(CLONE_NEWNET, 0);
+	char command[256];
+
+	(void)snprintf(meanwhile.path, sizeof(meanwhile.path), NETNS_DIR "/%s", name);
+	(void)snprintf(command, sizeof(command),
+		"mkdir -p " NETNS_DIR " && touch %s && mount --bind /proc/%d/ns/net %s",
+		meanwhile.path, child, meanwhile.path);
+	make(command);
+	reap(child);
+}
+
+static void remove_file(void)
+{
+	char command[256];
+
+	(void)snprintf(
+		command, sizeof(command), "umount %s && rm %s", meanwhile.path, meanwhile.path);
+	make(command);
+}
+
+static void hand_number_over(void)
+{
+	remove_file();
+	assert_true(is_gone_soon(meanwhile.nsid));
+	meanwhile.stranger = spawn(CLONE_NEWUSER | CLONE_NEWNET, 0);
+	in_netns(meanwhile.stranger, "ip address add 203.0.113.66/32 dev lo");
+}
+
+static int32_t number_of_file(void)
+{
+	_cleanup_close_ int fd = open(meanwhile.path, O_RDONLY | O_CLOEXEC);
+	int32_t nsid = NSID_NONE;
+
+	assert_int_equal(rtnl_get_nsid(rtnl, fd, &nsid), 0);
+	return nsid;
+}
+
+/*
+ * A namespace ends after its file was looked at, and a stranger's gets its number from the same list, unheard. He
+ * is not read on its account: neither its name, nor its owner, nor its leave are his.
+ */
+static void test_a_number_that_changes_hands_during_a_list(void **state)
+{
+	_cleanup_(observer_done) struct observer observer;
+	const struct netns *netns;
+	int32_t nsid;
+
+	(void)state;
+	make_file("former");
+	meanwhile.nsid = number_of_file();
+	observer_init(&observer, rtnl);
+	refresh(&observer);
+	assert_string_equal(netns_label(known(&observer, meanwhile.nsid)), "former");
+	meanwhile.act = hand_number_over;
+	observer_ring_all(&observer);
+	observer.scan_not_before = 0;
+	assert_int_equal(observer_refresh(&observer, &config), 0);
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)meanwhile.stranger, &nsid), 0);
+	assert_int_equal(nsid, meanwhile.nsid); /* it happened */
+	netns = known(&observer, nsid);
+	assert_non_null(netns);
+	assert_int_equal(netns->n_names, 0);
+	assert_int_not_equal(netns->owner, OWNER_HOST);
+	assert_false(config_may_trust(&config, netns));
+	refresh(&observer);
+	assert_int_equal(known(&observer, nsid)->owner, OWNER_OTHER);
+	assert_int_equal(known(&observer, nsid)->view.n_addresses, 1);
+	reap(meanwhile.stranger);
+	assert_true(is_gone_soon(nsid));
+}
+
+/* The same of what was seen by an earlier list, and is not looked at by this one. */
+static void test_a_number_that_changes_hands_before_a_scan(void **state)
+{
+	_cleanup_(observer_done) struct observer observer;
+	const struct netns *netns;
+
+	(void)state;
+	make_file("former");
+	meanwhile.nsid = number_of_file();
+	observer_init(&observer, rtnl);
+	refresh(&observer);
+	hand_number_over();
+	observer.views_are_stale = observer.processes_are_stale = true;
+	observer.scan_not_before = 0;
+	assert_int_equal(observer_refresh(&observer, &config), 0);
+	netns = known(&observer, meanwhile.nsid);
+	assert_non_null(netns);
+	assert_int_equal(netns->n_names, 0);
+	assert_int_equal(netns->owner, OWNER_OTHER);
+	assert_int_equal(netns->view.n_addresses, 1);
+	reap(meanwhile.stranger);
+	assert_true(is_gone_soon(meanwhile.nsid));
+}
+
+/* In each list one of root's ends, somebody has its number at once, and the next one of root's is there. */
+static void renew_file(void)
+{
+	int32_t nsid = number_of_file(), again;
+
+	remove_file();
+	assert_true(is_gone_soon(nsid));
+	assert_true(meanwhile.n_successors < ELEMENTS_OF(meanwhile.successors));
+	meanwhile.stranger = spawn(CLONE_NEWUSER | CLONE_NEWNET, 0);
+	meanwhile.successors[meanwhile.n_successors++] = meanwhile.stranger;
+	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)meanwhile.stranger, &again), 0);
+	assert_int_equal(again, nsid);
+	make_file("restless");
+}
+
+/* That has an end, says that not all is known, and takes nothing of what it saw for known. */
+static void test_numbers_that_change_hands_in_each_list(void **state)
+{
+	_cleanup_(observer_done) struct observer observer;
+
+	(void)state;
+	make_file("restless");
+	observer_init(&observer, rtnl);
+	refresh(&observer);
+	assert_true(tunnels_are_known(&observer.snapshot, &config));
+	meanwhile.act = renew_file;
+	meanwhile.again = true;
+	observer_ring_all(&observer);
+	assert_int_equal(observer_refresh(&observer, &config), -EAGAIN);
+	assert_false(tunnels_are_known(&observer.snapshot, &config));
+	meanwhile.act = NULL;
+	meanwhile.again = false;
+	refresh(&observer);
+	assert_true(tunnels_are_known(&observer.snapshot, &config));
+	meanwhile.nsid = number_of_file();
+	assert_string_equal(netns_label(known(&observer, meanwhile.nsid)), "restless");
+	remove_file();
+	assert_true(is_gone_soon(meanwhile.nsid));
+	for (size_t i = 0; i < meanwhile.n_successors; i++)
+		reap(meanwhile.successors[i]);
+}
+
+/* More messages than a small buffer can hold: numbers are given. */
+static void give_numbers(void)
+{
+	enum { NUMBERS = 32 };
+	pid_t children[NUMBERS];
+	int32_t nsid;
+
+	for (int i = 0; i < NUMBERS; i++) {
+		children[i] = spawn(CLONE_NEWNET, 0);
+		assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)children[i], &nsid), 0);
+	}
+	for (int i = 0; i < NUMBERS; i++)
+		reap(children[i]);
+}
+
+/* Messages of numbers are lost while each list is made: it says so. */
+static void test_numbers_that_cannot_be_followed(void **state)
+{
+	_cleanup_(observer_done) struct observer observer;
+
+	(void)state;
+	observer_init(&observer, rtnl);
+	assert_int_equal(events_open(EVENTS_NSIDS, 1, &observer.nsid_bell_fd), 0);
+	refresh(&observer);
+	meanwhile.act = give_numbers;
+	meanwhile.again = true;
+	observer_ring_all(&observer);
+	assert_int_equal(observer_refresh(&observer, &config), -EAGAIN);
+	assert_true(observer.snapshot.is_doubtful);
+	assert_false(tunnels_are_known(&observer.snapshot, &config));
+	meanwhile.act = NULL;
+	meanwhile.again = false;
+	refresh(&observer);
+	assert_false(observer.snapshot.is_doubtful);
+	assert_true(tunnels_are_known(&observer.snapshot, &config));
+}
+
 /* What nothing leads to any more lives on by its number, and is the same to those who knew it. */
 static void test_file_that_goes_before_its_namespace(void **state)
 {
@@ -1331,6 +1538,10 @@ static int run(void)
 		cmocka_unit_test(test_reused_number),
 		cmocka_unit_test(test_a_number_that_a_stranger_gets),
 		cmocka_unit_test(test_late_word_of_a_number),
+		cmocka_unit_test(test_a_number_that_changes_hands_during_a_list),
+		cmocka_unit_test(test_a_number_that_changes_hands_before_a_scan),
+		cmocka_unit_test(test_numbers_that_change_hands_in_each_list),
+		cmocka_unit_test(test_numbers_that_cannot_be_followed),
 		cmocka_unit_test(test_a_process_that_comes_home),
 		cmocka_unit_test(test_processes),
 		cmocka_unit_test(test_one_stranger_is_enough),

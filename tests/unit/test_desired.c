@@ -77,6 +77,19 @@ static const struct world_case cases[] = {
 			   "remote 203.0.113.2 -> 203.0.113.2 direct\n",
 	},
 	{
+		.name = "a number that was given back: what it leads to has no row, and is a doubt at most",
+		.world = "host\n"
+			 "netns former 198.51.100.12 renewed\n"
+			 " tun0 203.0.113.1 10.0.0.2\n"
+			 "netns game1\n"
+			 " tun0 203.0.113.1 10.0.0.2\n"
+			 "netns game2\n"
+			 " tun0 192.0.2.2 198.51.100.12\n",
+		.outcome = "game1/tun0 mapped auto:remote\n"
+			   "game2/tun0 skipped addresses-unknown\n"
+			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+	},
+	{
 		.name = "model C: the tunnel's address is the game server IP",
 		.world = "host 198.51.100.10\n"
 			 "netns game1\n"
@@ -1063,6 +1076,8 @@ static void a_guest_that_cannot_be_read_holds_up_nothing(void **state)
 	} known_cases[] = {
 		{ "netns a\nguest evil unread\n", "", true },
 		{ "netns a unread\nguest evil\n", "", false },
+		{ "netns a renewed\n", "", false },
+		{ "netns a\nguest evil renewed\n", "", true },
 		{ "netns a unread\n",
 			"{\"match\": {\"netns\": \"a\"}, \"set\": {\"trust\": false}}", true },
 		{ "guest pod unread\n",
@@ -1084,6 +1099,25 @@ static void a_guest_that_cannot_be_read_holds_up_nothing(void **state)
 		assert_int_equal(tunnels_are_known(&snapshot, &config), known_cases[i].known);
 		snapshot.complete = false;
 		assert_false(tunnels_are_known(&snapshot, &config));
+	}
+}
+
+/* While messages were lost any number may be another's. The agent's own namespace needs none. */
+static void nobody_is_known_by_a_number_while_messages_are_lost(void **state)
+{
+	static const char *const worlds[] = { "host\nnetns a\n", "host\n" };
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(worlds); i++) {
+		_cleanup_(snapshot_done) struct snapshot snapshot = { 0 };
+		_cleanup_(tunnels_done) struct tunnels tunnels = { 0 };
+		_cleanup_(config_done) struct config config = { 0 };
+
+		config_init(&config);
+		world_parse(worlds[i], &snapshot);
+		assert_true(tunnels_are_known(&snapshot, &config));
+		snapshot.is_doubtful = true;
+		assert_int_equal(tunnels_are_known(&snapshot, &config), i == 1);
 	}
 }
 
@@ -1290,6 +1324,7 @@ int main(void)
 	struct CMUnitTest tests[ELEMENTS_OF(cases) + ELEMENTS_OF(present_cases) + 5] = {
 		cmocka_unit_test(idle_tunnels_are_listed_up_to_a_bound),
 		cmocka_unit_test(a_guest_that_cannot_be_read_holds_up_nothing),
+		cmocka_unit_test(nobody_is_known_by_a_number_while_messages_are_lost),
 		cmocka_unit_test(a_namespace_that_was_not_read_to_its_end_contributes_nothing),
 		cmocka_unit_test(any_order_gives_the_same_rows),
 		cmocka_unit_test(whoever_has_a_row_keeps_it),

@@ -336,6 +336,24 @@ static void test_unknown_is_not_absent(void **state)
 	assert_int_equal(scene->snapshot.n_unresolved, 1);
 }
 
+/* … nor is one present by a number that was given back. */
+static void test_a_number_that_was_given_back_is_not_remembered(void **state)
+{
+	struct scene *scene = *state;
+
+	(void)see_file(scene, "/run/netns/a", 1, 101);
+	(void)see_file(scene, "/run/netns/b", 2, 102);
+	pass(scene);
+	scene->snapshot.netns[1].is_renewed = scene->snapshot.netns[2].is_renewed = true;
+	look_away(scene);
+	(void)see_file(scene, "/run/netns/a", NSID_NONE, 0);
+	(void)see_file(scene, "/run/netns/b", NSID_NONE, 102);
+	(void)see_process(scene, 20, 1, "x", OWNER_OTHER);
+	pass(scene);
+	assert_string_equal(outcome(scene), HOST "3 x other 1 0 | process 20\n");
+	assert_int_equal(scene->snapshot.n_unresolved, 2);
+}
+
 /* Somebody gave the agent's namespace a number in itself. */
 static void test_the_own_number_is_the_own_namespace(void **state)
 {
@@ -467,6 +485,7 @@ int main(void)
 		TEST(test_a_label_outlives_its_process),
 		TEST(test_a_number_of_another_is_no_acquaintance),
 		TEST(test_unknown_is_not_absent),
+		TEST(test_a_number_that_was_given_back_is_not_remembered),
 		TEST(test_the_own_number_is_the_own_namespace),
 		TEST(test_newcomers_do_not_push_out_the_old),
 		TEST(test_strangers_give_way),

@@ -128,6 +128,8 @@ static void parse_line(struct snapshot *snapshot, char *line)
 			take_name(netns);
 		else if (strcmp(word, "unread") == 0)
 			netns->has_view = false;
+		else if (strcmp(word, "renewed") == 0)
+			netns->is_renewed = true;
 		else if (strcmp(word, "truncated") == 0)
 			netns->view.truncated = true;
 		else

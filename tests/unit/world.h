@@ -7,7 +7,8 @@
  *   host 198.51.100.10            the own namespace; its eth0 has these addresses
  *   netns game1 10.9.0.2          a namespace; its eth0 has these addresses
  *   guest evil 10.9.0.3           one that another user namespace owns
- *   netns x unnamed label=y       one without a file name, known by its label; also: truncated, unread
+ *   netns x unnamed label=y       one without a file name, known by its label; also: truncated, unread,
+ *                                renewed
  *    tun0 203.0.113.1 10.0.0.2    in the namespace above: an ipip device, its remote, its addresses
  *    tun1 203.0.113.1 - fou       … no address, FOU; also: external, mpls, down, local=ADDRESS
  */
