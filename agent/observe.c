@@ -30,6 +30,12 @@
 #define VIEW_FREE_USEC (20 * 1000)
 #define VIEW_PAUSE_MAX_USEC (5 * 1000 * 1000)
 
+/*
+ * What fails is free once. After that its pause is as long however fast it was; and at least this long where it may not
+ * count, for he may tear every dump, and nobody waits for it.
+ */
+#define VIEW_TORN_PAUSE_USEC (100 * 1000)
+
 /* A number that changes hands while a list is made makes another one, not without end. */
 #define LISTS_MORE 2
 
@@ -494,23 +500,24 @@ static int refresh_list(struct observer *observer, const struct config *config)
 	return 0;
 }
 
-static uint64_t next_view(const struct observer *observer, uint64_t took)
+static uint64_t next_view(const struct observer *observer, uint64_t took, bool is_free)
 {
 	uint64_t pause = VIEW_SHARE * took;
 
-	if (took < observer->view_free_usec)
+	if (is_free && took < observer->view_free_usec)
 		return 0;
 	return monotonic_usec() + (pause < VIEW_PAUSE_MAX_USEC ? pause : VIEW_PAUSE_MAX_USEC);
 }
 
 static int refresh_view(struct observer *observer, struct netns *netns)
 {
+	bool failed_before = netns->error < 0;
 	uint64_t begin = spent_usec();
 	struct netns_view view;
 	int r;
 
 	r = rtnl_read_netns(observer->rtnl, netns->nsid, &view);
-	netns->not_before = next_view(observer, spent_usec() - begin);
+	netns->not_before = next_view(observer, spent_usec() - begin, r == 0 || !failed_before);
 	if (r < 0) {
 		/* Most likely it is going away; a fresh list will tell. The old view holds meanwhile. */
 		netns->error = r;
@@ -543,7 +550,41 @@ static bool may_pause(
 	       !(netns->has_view && tunnels_view_counts(&netns->view, config));
 }
 
+/*
+ * Whether a pass is whole without reading it now: what is there may not count, and whose it is, or what it held, is known.
+ * summarize() minds the rest. What an unread view may change is said in docs/ARCHITECTURE.md, Trust.
+ */
+static bool may_go_unread(const struct config *config, const struct netns *netns)
+{
+	return !config_may_trust(config, netns) && (netns->has_view || netns->owner == OWNER_OTHER);
+}
+
+static void put_off(struct netns *netns)
+{
+	uint64_t earliest = monotonic_usec() + VIEW_TORN_PAUSE_USEC;
+
+	netns->is_stale = true;
+	if (netns->not_before < earliest)
+		netns->not_before = earliest;
+}
+
 /* 0; -EAGAIN: one changed while it was read; -ESTALE: one could not be read. */
+static int refresh_view_when_due(
+	struct observer *observer, const struct config *config, struct netns *netns)
+{
+	int r;
+
+	if (monotonic_usec() < netns->not_before && may_pause(observer, config, netns))
+		return netns->error < 0 && !may_go_unread(config, netns) ? -EAGAIN : 0;
+	r = refresh_view(observer, netns);
+	if (r < 0 && may_go_unread(config, netns)) {
+		put_off(netns);
+		return 0;
+	}
+	return r == 0 || r == -EAGAIN ? r : -ESTALE;
+}
+
+/* The same of all of them. */
 static int refresh_views(struct observer *observer, const struct config *config)
 {
 	bool all = observer->views_are_stale || observer->views_are_doubtful;
@@ -558,12 +599,9 @@ static int refresh_views(struct observer *observer, const struct config *config)
 		/* Who has its number now must not be read on its account: the list comes first. */
 		if (!view_is_stale(netns) || netns->is_renewed)
 			continue;
-		if (monotonic_usec() < netns->not_before && may_pause(observer, config, netns))
-			r = netns->error < 0 ? -EAGAIN : 0;
-		else
-			r = refresh_view(observer, netns);
+		r = refresh_view_when_due(observer, config, netns);
 		if (r < 0 && result != -ESTALE)
-			result = r == -EAGAIN ? -EAGAIN : -ESTALE;
+			result = r;
 	}
 	observer->views_are_stale = observer->views_are_doubtful = false;
 	return result;

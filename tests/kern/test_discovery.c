@@ -592,29 +592,44 @@ static void add_addresses(pid_t pid)
 	(void)unlink(path);
 }
 
+/* One more address comes and goes without end: a process group of its own. */
+static pid_t start_churn(pid_t there)
+{
+	pid_t churn = fork();
+	char path[64];
+
+	assert_true(churn >= 0);
+	if (churn > 0) {
+		(void)setpgid(churn, churn);
+		return churn;
+	}
+	if (setpgid(0, 0) < 0)
+		_exit(1);
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", there);
+	if (setns(open(path, O_RDONLY | O_CLOEXEC), CLONE_NEWNET) < 0)
+		_exit(1);
+	_exit(system("yes 'address add 10.2.0.1/32 dev lo\naddress del 10.2.0.1/32 dev lo' |"
+		     " ip -batch -"));
+}
+
+static void end_churn(pid_t churn)
+{
+	assert_true(churn > 1);
+	(void)killpg(churn, SIGKILL);
+	assert_int_equal(waitpid(churn, NULL, 0), churn);
+}
+
 /* One more comes and goes while they are read: all that is taken for whole is whole. */
 static void test_interrupted_dump(void **state)
 {
 	pid_t child = spawn(CLONE_NEWNET, 0), churn;
 	int interrupted = 0, whole = 0;
-	char path[64];
 	int32_t nsid;
 
 	(void)state;
 	add_addresses(child);
 	assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)child, &nsid), 0);
-	churn = fork();
-	assert_true(churn >= 0);
-	if (churn == 0) {
-		if (setpgid(0, 0) < 0)
-			_exit(1);
-		(void)snprintf(path, sizeof(path), "/proc/%d/ns/net", child);
-		if (setns(open(path, O_RDONLY | O_CLOEXEC), CLONE_NEWNET) < 0)
-			_exit(1);
-		_exit(system(
-			"yes 'address add 10.2.0.1/32 dev lo\naddress del 10.2.0.1/32 dev lo' |"
-			" ip -batch -"));
-	}
+	churn = start_churn(child);
 	for (int i = 0; i < 2000 && (interrupted < 5 || whole < 1); i++) {
 		struct netns_view view;
 		int r = rtnl_read_netns(rtnl, nsid, &view);
@@ -632,8 +647,7 @@ static void test_interrupted_dump(void **state)
 	}
 	assert_true(interrupted >= 5);
 	print_message("# %d dumps interrupted, %d whole\n", interrupted, whole);
-	(void)killpg(churn, SIGKILL);
-	assert_int_equal(waitpid(churn, NULL, 0), churn);
+	end_churn(churn);
 	reap(child);
 }
 
@@ -810,6 +824,66 @@ static void test_a_label_outlives_its_process(void **state)
 	assert_string_equal(netns_label(known(&observer, nsid)), "sidecar");
 	reap(sidecar);
 	assert_true(is_gone_soon(nsid));
+}
+
+/* It is read again and again, and torn. Returns when that happened often enough. */
+static void read_torn(struct observer *observer, int32_t nsid, bool counts)
+{
+	bool before = false;
+	int torn = 0;
+
+	for (int i = 0; i < 4000 && torn < 5; i++) {
+		struct netns *netns = (struct netns *)known(observer, nsid);
+		uint64_t begin = monotonic_usec();
+		int r;
+
+		netns->is_stale = true;
+		netns->not_before = 0;
+		r = observer_refresh(observer, &config);
+		assert_int_equal(r, netns->error < 0 && counts ? -EAGAIN : 0);
+		assert_true(tunnels_are_known(&observer->snapshot, &config));
+		assert_in_range(netns->view.n_addresses, ADDRESSES, ADDRESSES + 1);
+		/* Once may happen to anybody who counts. */
+		if (netns->error < 0 && (before || !counts))
+			assert_true(netns->not_before > begin);
+		before = netns->error < 0;
+		torn += before;
+	}
+	assert_true(torn >= 5);
+	/* Who counts has the pass tried again by what it returned. */
+	assert_true(counts || observer_due(observer) > 0);
+}
+
+/* Who lives in a namespace tears its dumps: that fails no pass unless it counts, and is put off, never forgotten. */
+static void test_torn_views(void **state)
+{
+	static const struct {
+		int flags;
+		bool counts;
+	} cases[] = { { CLONE_NEWUSER | CLONE_NEWNET, false }, { CLONE_NEWNET, true } };
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_(observer_done) struct observer observer;
+		pid_t child = spawn(cases[i].flags, 0), churn;
+		int32_t nsid;
+
+		add_addresses(child);
+		assert_int_equal(rtnl_get_nsid_of_process(rtnl, (uint32_t)child, &nsid), 0);
+		observer_init(&observer, rtnl);
+		refresh(&observer);
+		churn = start_churn(child);
+		read_torn(&observer, nsid, cases[i].counts);
+		end_churn(churn);
+		for (int j = 0; j < 1000 && known(&observer, nsid)->error < 0; j++) {
+			(void)usleep(10 * 1000);
+			(void)observer_refresh(&observer, &config);
+		}
+		assert_int_equal(known(&observer, nsid)->error, 0);
+		assert_false(known(&observer, nsid)->is_stale);
+		reap(child);
+		assert_true(is_gone_soon(nsid));
+	}
 }
 
 /* One that a new observer knows, by a number. Nothing else has rung then. */
@@ -1556,6 +1630,7 @@ static int run(void)
 		cmocka_unit_test(test_bells_of_nexthops),
 		cmocka_unit_test(test_bells_of_neighbours),
 		cmocka_unit_test(test_interrupted_dump),
+		cmocka_unit_test(test_torn_views),
 		cmocka_unit_test(test_a_namespace_filled_beyond_limits),
 		cmocka_unit_test(test_overruns_by_a_full_namespace),
 		cmocka_unit_test(test_namespace_that_ends_in_mid_dump),
