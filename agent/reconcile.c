@@ -469,14 +469,8 @@ static int set_clients(struct reconciler *reconciler, bool rows_are_written)
 /* Rows read from the maps do not say whose they are; the desired ones do. */
 static void name_rows(struct rows *have, const struct rows *desired)
 {
-	for (size_t i = 0, j = 0; i < have->n; i++) {
-		while (j < desired->n && row_compare(&desired->list[j], &have->list[i]) < 0)
-			j++;
-		if (j < desired->n && row_compare(&desired->list[j], &have->list[i]) == 0)
-			have->list[i].tunnel = desired->list[j].tunnel;
-		else
-			have->list[i].tunnel = SIZE_MAX;
-	}
+	for (size_t i = 0; i < have->n; i++)
+		have->list[i].tunnel = plan_tunnel_of(desired, &have->list[i]);
 }
 
 /* They point into the snapshot that was; whoever asks for the status now is told of none. */

@@ -18,6 +18,22 @@ static void slots_done(struct slots *slots)
 	free(slots->used);
 }
 
+/* What a plan is made from, and as far as it has come. */
+struct draft {
+	const struct rows *desired, *have;
+	const struct plan_limits *limits;
+	struct slots slots;
+	bool *waits; /* which of the desired rows found no room */
+	struct plan plan;
+};
+
+static void draft_done(struct draft *draft)
+{
+	slots_done(&draft->slots);
+	free(draft->waits);
+	plan_done(&draft->plan);
+}
+
 const char *plan_verb_name(enum plan_verb verb)
 {
 	switch (verb) {
@@ -119,11 +135,17 @@ static uint32_t count_map(const struct rows *rows, enum row_map map)
 	return n;
 }
 
+static const struct row *find_above(const struct rows *have, const struct row *row)
+{
+	const struct row key = { .map = ROW_REMOTES, .remote = row->remote };
+
+	return find_row(have, &key);
+}
+
 /* A row of `sources` that no packet gets to, since that of its remote does not say "shared". */
 static bool is_dead(const struct rows *have, const struct row *row)
 {
-	const struct row key = { .map = ROW_REMOTES, .remote = row->remote };
-	const struct row *above = row->map == ROW_SOURCES ? find_row(have, &key) : row;
+	const struct row *above = row->map == ROW_SOURCES ? find_above(have, row) : row;
 
 	return !above || (row != above && !(above->entry.flags & MAPS_FLAG_SHARED));
 }
@@ -159,59 +181,146 @@ static bool must_rest(const struct row *old, const struct row *changed)
 	       !row_contents_equal(old, &with_old_ports);
 }
 
-static int plan_change(struct plan *plan, const struct row *old, const struct row *changed)
+static int plan_change(struct draft *draft, const struct row *old, const struct row *wanted)
 {
+	struct row changed = draft->limits->complete ? *wanted : retreat(draft->have, old, wanted);
 	struct plan_op *op;
 
-	if (row_contents_equal(old, changed))
+	if (row_contents_equal(old, &changed))
 		return 0;
-	op = add_op(plan, PLAN_CHANGE, changed, old->entry.slot);
+	op = add_op(&draft->plan, PLAN_CHANGE, &changed, old->entry.slot);
 	if (!op)
 		return -ENOMEM;
-	op->rests = must_rest(old, changed);
+	op->rests = must_rest(old, &changed);
 	return 0;
 }
 
-/* Existing rows stay when the map is full; it is the new ones that must wait for room. */
-static int plan_upserts(struct plan *plan, const struct rows *desired, const struct rows *have,
-	enum row_map map, const struct plan_limits *limits, struct slots *slots)
+/* `n_rows`: of the row's map. Existing rows stay when it is full; it is the new ones that must wait for room. */
+static int plan_upsert(
+	struct draft *draft, const struct row *row, uint32_t *n_rows, bool *ret_waits)
 {
-	uint32_t n_rows = count_map(have, map);
-	int r;
+	const struct row *old = find_row(draft->have, row);
+	uint32_t slot;
 
-	for (size_t i = 0; i < desired->n; i++) {
-		const struct row *row = &desired->list[i], *old;
-		uint32_t slot;
+	if (old)
+		return plan_change(draft, old, row);
+	*ret_waits = *n_rows >= draft->limits->max_rows || !slots_take(&draft->slots, &slot);
+	if (*ret_waits)
+		return 0;
+	(*n_rows)++;
+	return add_op(&draft->plan, PLAN_ADD, row, slot) ? 0 : -ENOMEM;
+}
 
-		if (row->map != map)
-			continue;
-		old = find_row(have, row);
-		if (old) {
-			struct row changed = limits->complete ? *row : retreat(have, old, row);
+/* Whether its packets have that way already, by the row of their remote alone. */
+static bool is_in(const struct rows *have, const struct row *row)
+{
+	const struct row *above = find_above(have, row);
 
-			r = plan_change(plan, old, &changed);
-		} else if (n_rows < limits->max_rows && slots_take(slots, &slot)) {
-			n_rows++;
-			r = add_op(plan, PLAN_ADD, row, slot) ? 0 : -ENOMEM;
-		} else {
-			r = add_no_room(plan, row);
+	return above && !(above->entry.flags & MAPS_FLAG_SHARED) &&
+	       above->entry.game_server_ip == row->entry.game_server_ip &&
+	       (!(above->entry.flags & MAPS_FLAG_OWN_SOURCE) ||
+		       row->inner_source.be == row->entry.game_server_ip);
+}
+
+/* Who is in stays in: when a remote comes to be shared, who had it comes before who has nothing yet. */
+static int plan_sources(struct draft *draft)
+{
+	uint32_t n_rows = count_map(draft->have, ROW_SOURCES);
+
+	for (int newcomers = 0; newcomers < 2; newcomers++) {
+		for (size_t i = 0; i < draft->desired->n; i++) {
+			const struct row *row = &draft->desired->list[i];
+			int r;
+
+			if (row->map != ROW_SOURCES || is_in(draft->have, row) == newcomers)
+				continue;
+			r = plan_upsert(draft, row, &n_rows, &draft->waits[i]);
+			if (r < 0)
+				return r;
 		}
+	}
+	return 0;
+}
+
+/*
+ * The row of `sources` that says of some packets what their remote's row says now, as that is of its own source: all
+ * others are the tunnel's by either. NULL: none is wanted.
+ */
+static const struct row *find_heir(const struct rows *desired, const struct row *old)
+{
+	struct row key = { .map = ROW_SOURCES, .remote = old->remote };
+	const struct row *heir;
+
+	if (!(old->entry.flags & MAPS_FLAG_OWN_SOURCE))
+		return NULL;
+	key.inner_source.be = old->entry.game_server_ip;
+	heir = find_row(desired, &key);
+	return heir && heir->entry.game_server_ip == old->entry.game_server_ip ? heir : NULL;
+}
+
+/* The row of a remote that does for the heir's packets what the heir would. */
+static struct row row_of_own_source(const struct row *heir)
+{
+	struct row row = *heir;
+
+	row.map = ROW_REMOTES;
+	row.inner_source = (struct ip4){ 0 };
+	row.entry.flags |= MAPS_FLAG_OWN_SOURCE;
+	return row;
+}
+
+/* What comes of the desired row of a remote; instead of a shared one whose heir found no room, its own one. */
+static struct row choose_row(const struct draft *draft, const struct row *row)
+{
+	const struct row *old = find_row(draft->have, row);
+	const struct row *heir = old ? find_heir(draft->desired, old) : NULL;
+	bool *waits = heir ? &draft->waits[heir - draft->desired->list] : NULL;
+
+	if (!waits || !*waits)
+		return *row;
+	*waits = false;
+	return row_of_own_source(heir);
+}
+
+static int plan_remotes(struct draft *draft)
+{
+	uint32_t n_rows = count_map(draft->have, ROW_REMOTES);
+
+	for (size_t i = 0; i < draft->desired->n; i++) {
+		struct row row;
+		int r;
+
+		if (draft->desired->list[i].map != ROW_REMOTES)
+			continue;
+		row = choose_row(draft, &draft->desired->list[i]);
+		r = plan_upsert(draft, &row, &n_rows, &draft->waits[i]);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int plan_removals(struct plan *plan, const struct rows *desired, const struct rows *have,
-	enum row_map map, bool dead)
+static int plan_removals(struct draft *draft, enum row_map map, bool dead)
 {
-	for (size_t i = 0; i < have->n; i++) {
-		const struct row *row = &have->list[i];
+	for (size_t i = 0; i < draft->have->n; i++) {
+		const struct row *row = &draft->have->list[i];
 
-		if (row->map != map || is_dead(have, row) != dead || find_row(desired, row))
+		if (row->map != map || is_dead(draft->have, row) != dead ||
+			find_row(draft->desired, row))
 			continue;
-		if (!add_op(plan, PLAN_REMOVE, row, row->entry.slot))
+		if (!add_op(&draft->plan, PLAN_REMOVE, row, row->entry.slot))
 			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int list_no_room(struct draft *draft)
+{
+	for (size_t i = 0; i < draft->desired->n; i++) {
+		int r = draft->waits[i] ? add_no_room(&draft->plan, &draft->desired->list[i]) : 0;
+
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -219,9 +328,13 @@ static int plan_removals(struct plan *plan, const struct rows *desired, const st
 int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
 	struct plan *ret)
 {
-	_cleanup_(plan_done) struct plan plan = { 0 };
-	_cleanup_(slots_done) struct slots slots = { 0 };
-	int r;
+	_cleanup_(draft_done) struct draft draft = {
+		.desired = desired,
+		.have = have,
+		.limits = limits,
+		.waits = calloc(desired->n + 1, sizeof(*draft.waits)),
+	};
+	int r = draft.waits ? slots_init(&draft.slots, have, limits->max_slots) : -ENOMEM;
 
 	/*
 	 * The order that keeps every step safe. A shared row that appears before its sources only
@@ -229,22 +342,32 @@ int plan_make(const struct rows *desired, const struct rows *have, const struct 
 	 * takes the detour. What is dead below a remote, as a plan leaves it that was not done to
 	 * its end, goes before all else: nobody wants it to count when that row becomes a shared one.
 	 */
-	r = slots_init(&slots, have, limits->max_slots);
 	if (r == 0)
-		r = plan_removals(&plan, desired, have, ROW_SOURCES, true);
+		r = plan_removals(&draft, ROW_SOURCES, true);
 	if (r == 0)
-		r = plan_upserts(&plan, desired, have, ROW_SOURCES, limits, &slots);
+		r = plan_sources(&draft);
 	if (r == 0)
-		r = plan_upserts(&plan, desired, have, ROW_REMOTES, limits, &slots);
+		r = plan_remotes(&draft);
 	if (r == 0 && limits->complete)
-		r = plan_removals(&plan, desired, have, ROW_REMOTES, false);
+		r = plan_removals(&draft, ROW_REMOTES, false);
 	if (r == 0 && limits->complete)
-		r = plan_removals(&plan, desired, have, ROW_SOURCES, false);
+		r = plan_removals(&draft, ROW_SOURCES, false);
+	if (r == 0)
+		r = list_no_room(&draft);
 	if (r < 0)
 		return r;
-	*ret = plan;
-	plan = (struct plan){ 0 };
+	*ret = draft.plan;
+	draft.plan = (struct plan){ 0 };
 	return 0;
+}
+
+size_t plan_tunnel_of(const struct rows *desired, const struct row *row)
+{
+	const struct row *wanted = find_row(desired, row), *heir = find_heir(desired, row);
+
+	if (wanted && heir && (wanted->entry.flags & MAPS_FLAG_SHARED))
+		return heir->tunnel;
+	return wanted ? wanted->tunnel : SIZE_MAX;
 }
 
 static int compare_ops(const void *pa, const void *pb)

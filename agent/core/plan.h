@@ -30,7 +30,7 @@ struct plan_op {
 struct plan {
 	struct plan_op *ops;
 	size_t n_ops;
-	/* Desired rows that found no room in their map; they stay on the tunnel. */
+	/* Desired rows that found no room in their map and whose packets stay on the tunnel; sorted by row_compare(). */
 	struct row *no_room;
 	size_t n_no_room;
 };
@@ -49,11 +49,16 @@ struct plan_limits {
 
 /*
  * Both lists sorted by row_compare(). Rows of `sources` come before the row of `remotes` that makes
- * them count, and go after it; those that do not count go first. 0 or -ENOMEM.
+ * them count, and go after it; those that do not count go first. A remote that is to become a shared one
+ * keeps the row of its own source where there is no room for that of `sources` which does the same: nobody
+ * falls out because somebody comes. 0 or -ENOMEM.
  */
 int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
 	struct plan *ret);
 void plan_done(struct plan *plan);
+
+/* For which tunnel a row is that is there: its index, or SIZE_MAX. */
+size_t plan_tunnel_of(const struct rows *desired, const struct row *row);
 
 /* The rows there are once all of `plan` is done to `have`, sorted likewise. 0 or -ENOMEM. */
 int plan_outcome(const struct rows *have, const struct plan *plan, struct rows *ret);

@@ -9,7 +9,8 @@
  *     ambiguity leaves its address to others a pass later, and nobody's claim flaps
  *   - as long as a trusted namespace is unread, packets to remotes that nobody known has get what they got, and so
  *     do those of inner sources that nobody known has, below a shared one
- *   - a map that is too small is never filled beyond its size
+ *   - a map that is too small is never filled beyond its size; who finds no room takes the tunnel, and it is nobody who was in,
+ *     with an address of his own or a row of `sources`
  */
 
 #include "agent/core/plan.h"
@@ -230,12 +231,38 @@ static void check_packet(const struct rows *before, const struct rows *now,
 	CHECK(model_is_safe(&was, &is, &will));
 }
 
+/* Whether what decides about packets to that remote is for one inner source only. */
+static bool asks_for_source(const struct rows *maps, struct ip4 remote)
+{
+	for (size_t i = 0; i < maps->n; i++)
+		if (maps->list[i].map == ROW_REMOTES && ip4_equal(maps->list[i].remote, remote))
+			return maps->list[i].entry.flags &
+			       (MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE);
+	return false;
+}
+
+/* In a map that has not room for all. */
+static void check_tight_packet(const struct rows *before, const struct rows *now,
+	const struct rows *after, struct ip4 remote, struct ip4 source)
+{
+	struct model_way was = model_look_up(before, remote, source);
+	struct model_way is = model_look_up(now, remote, source);
+	struct model_way will = model_look_up(after, remote, source);
+
+	if (is.game_server_ip != 0 || asks_for_source(before, remote))
+		CHECK(model_is_safe(&was, &is, &will));
+}
+
 /* After a write to a row of this remote; packets to others look at other rows. */
 static void check_step(const struct rows *before, const struct rows *now, const struct rows *after,
-	bool complete, struct ip4 remote)
+	bool complete, bool roomy, struct ip4 remote)
 {
-	for (size_t i = 0; i < ELEMENTS_OF(addresses); i++)
-		check_packet(before, now, after, complete, remote, addresses[i]);
+	for (size_t i = 0; i < ELEMENTS_OF(addresses); i++) {
+		if (roomy)
+			check_packet(before, now, after, complete, remote, addresses[i]);
+		else
+			check_tight_packet(before, now, after, remote, addresses[i]);
+	}
 }
 
 static void copy_rows(const struct rows *from, struct rows *ret)
@@ -261,8 +288,7 @@ static void apply_all(struct rows *maps, const struct plan *plan, const struct r
 		for (size_t j = 0; !done; j++) {
 			CHECK(j < MODEL_WRITES_MAX && model_write(maps, op, j, &done));
 			check_maps(maps, max_rows);
-			if (roomy)
-				check_step(&before, maps, desired, complete, op->row.remote);
+			check_step(&before, maps, desired, complete, roomy, op->row.remote);
 		}
 	}
 	if (!complete || !roomy)

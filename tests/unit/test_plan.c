@@ -73,7 +73,12 @@ static void check_equal(const struct rows *maps, const struct rows *desired)
 	}
 }
 
-static void check_step(const struct rows *before, const struct rows *now, const struct rows *after)
+typedef bool judge_fn(const struct model_way *was, const struct model_way *is,
+	const struct model_way *will, struct ip4 source);
+
+/* Asks `judge` of the packets of each source to each remote. */
+static void check_packets(const struct rows *before, const struct rows *now,
+	const struct rows *after, judge_fn *judge)
 {
 	for (unsigned int r = 1; r <= 3; r++) {
 		for (unsigned int s = 1; s <= 8; s++) {
@@ -86,11 +91,18 @@ static void check_step(const struct rows *before, const struct rows *now, const 
 			was = model_look_up(before, ip4_of(remote), ip4_of(source));
 			is = model_look_up(now, ip4_of(remote), ip4_of(source));
 			will = model_look_up(after, ip4_of(remote), ip4_of(source));
-			if (!model_is_safe(&was, &is, &will))
+			if (!judge(&was, &is, &will, ip4_of(source)))
 				fail_msg("remote %s source %s is misdirected or falls back", remote,
 					source);
 		}
 	}
+}
+
+static bool is_safe(const struct model_way *was, const struct model_way *is,
+	const struct model_way *will, struct ip4 source)
+{
+	(void)source;
+	return model_is_safe(was, is, will);
 }
 
 static void copy_rows(const struct rows *from, struct rows *ret)
@@ -131,7 +143,7 @@ static void apply_stepwise(struct rows *maps, const struct plan *plan, const str
 			assert_true(j < MODEL_WRITES_MAX);
 			assert_true(model_write(maps, &plan->ops[i], j, &done));
 			check_slots(maps);
-			check_step(&before, maps, desired);
+			check_packets(&before, maps, desired, is_safe);
 		}
 	}
 	check_outcome(maps, &outcome);
@@ -369,6 +381,143 @@ static void a_full_map_keeps_what_it_has(void **state)
 	assert_int_equal(later.n_no_room, 1);
 }
 
+/* What is not right takes the tunnel, and so may what would have a way if there were room. */
+static bool is_right_or_tunnel(const struct model_way *was, const struct model_way *is,
+	const struct model_way *will, struct ip4 source)
+{
+	return is->game_server_ip == 0 || is_safe(was, is, will, source);
+}
+
+/* Who has his own address is in without a row of `sources`, too. */
+static bool is_in_still(const struct model_way *was, const struct model_way *is,
+	const struct model_way *will, struct ip4 source)
+{
+	if (!is_right_or_tunnel(was, is, will, source))
+		return false;
+	return was->game_server_ip != source.be || is_safe(was, is, will, source);
+}
+
+static void who_is_in_stays_in(void **state)
+{
+	_cleanup_(rows_done) struct rows maps = { 0 };
+	size_t n_no_room = 0;
+
+	(void)state;
+	random_state = 88172645;
+	for (int i = 0; i < ROUNDS; i++) {
+		const struct plan_limits tight = {
+			.max_rows = 4, .max_slots = 9, .complete = true
+		};
+		_cleanup_(rows_done) struct rows desired = { 0 }, before = { 0 };
+		_cleanup_(plan_done) struct plan plan = { 0 };
+		struct present present = { &maps, true };
+		char world[2048];
+
+		random_world(world, sizeof(world));
+		world_rows_with(world, random_config(), &present, &desired);
+		assert_int_equal(plan_make(&desired, &maps, &tight, &plan), 0);
+		n_no_room += plan.n_no_room;
+		copy_rows(&maps, &before);
+		for (size_t j = 0; j < plan.n_ops; j++) {
+			assert_true(model_apply(&maps, &plan.ops[j]));
+			check_packets(&before, &maps, &desired, is_in_still);
+		}
+	}
+	assert_true(n_no_room > ROUNDS / 10);
+}
+
+#define CROWD                                                                                      \
+	"netns a\n tun0 192.0.2.9 203.0.113.21\nnetns b\n tun0 192.0.2.9 203.0.113.22\n"           \
+	"netns x\n tun0 192.0.2.1 203.0.113.50\n"
+#define NEWCOMER "netns y\n tun0 192.0.2.1 203.0.113.40\n"
+
+/* Rows that are read from the maps do not say whose they are. */
+static void check_owners(const struct rows *have, const struct rows *wanted)
+{
+	for (size_t i = 0; i < have->n; i++) {
+		bool shared = have->list[i].entry.flags & MAPS_FLAG_SHARED;
+
+		assert_int_equal(plan_tunnel_of(wanted, &have->list[i]) == SIZE_MAX, shared);
+	}
+}
+
+/* To one whose remote was his alone, with room for so many more rows of `sources`. */
+static void join(struct rows *have, const char *config, uint32_t more, struct plan *ret)
+{
+	const struct plan_limits tight = {
+		.max_rows = 2 + more, .max_slots = 5 + 2 * more, .complete = true
+	};
+	_cleanup_(rows_done) struct rows desired = { 0 }, wanted = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 };
+	struct present present = { have, true };
+
+	world_rows(CROWD, config, &desired);
+	assert_int_equal(plan_make(&desired, have, &tight, &first), 0);
+	apply_all(have, &first);
+	world_rows_with(CROWD NEWCOMER, config, &present, &wanted);
+	assert_int_equal(plan_make(&wanted, have, &tight, ret), 0);
+	apply_all(have, ret);
+	check_owners(have, &wanted);
+}
+
+static void the_last_place_is_not_the_newcomers(void **state)
+{
+	/* Where an address is given by a rule, any packet to that remote leaves with it. */
+	static const char given[] = "{\"rules\":[{\"match\":{\"netns\":\"x\"},"
+				    "\"set\":{\"game_server_ip\":\"203.0.113.51\"}}]}";
+	static const struct {
+		const char *config;
+		uint32_t more;
+		uint32_t n_no_room;
+		const char *address; /* NULL: the tunnel has his packets */
+	} cases[] = {
+		{ NULL, 2, 0, "203.0.113.50" },
+		{ NULL, 1, 1, "203.0.113.50" },
+		{ NULL, 0, 1, "203.0.113.50" },
+		{ given, 2, 0, "203.0.113.51" },
+		{ given, 1, 1, "203.0.113.51" },
+		{ given, 0, 2, NULL },
+	};
+	struct ip4 remote = ip4_of("192.0.2.1"), in = ip4_of("203.0.113.50"),
+		   late = ip4_of("203.0.113.40");
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_(rows_done) struct rows have = { 0 };
+		_cleanup_(plan_done) struct plan plan = { 0 };
+
+		join(&have, cases[i].config, cases[i].more, &plan);
+		assert_int_equal(plan.n_no_room, cases[i].n_no_room);
+		assert_int_equal(ip_of(&have, remote, in),
+			cases[i].address ? ip4_of(cases[i].address).be : 0);
+		assert_int_equal(ip_of(&have, remote, late), cases[i].more == 2 ? late.be : 0);
+		if (plan.n_no_room > 0)
+			assert_true(ip4_equal(plan.no_room[0].inner_source, late));
+	}
+}
+
+/* What is wanted of his packets is done, whichever row they have. */
+static void who_has_no_room_is_drained_all_the_same(void **state)
+{
+	const struct plan_limits tight = { .max_rows = 2, .max_slots = 5, .complete = true };
+	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
+	_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 }, again = { 0 };
+	struct ip4 remote = ip4_of("192.0.2.1"), source = ip4_of("203.0.113.50");
+	struct present present = { &have, true };
+
+	(void)state;
+	join(&have, NULL, 0, &first);
+	assert_int_equal(ip_of(&have, remote, source), source.be);
+	world_rows_with(CROWD NEWCOMER,
+		"{\"rules\":[{\"match\":{\"netns\":\"x\"},\"set\":{\"mode\":\"tunnel\"}}]}",
+		&present, &desired);
+	assert_int_equal(plan_make(&desired, &have, &tight, &plan), 0);
+	apply_all(&have, &plan);
+	assert_int_equal(ip_of(&have, remote, source), 0);
+	assert_int_equal(plan_make(&desired, &have, &tight, &again), 0);
+	assert_int_equal(again.n_ops, 0);
+}
+
 static void a_slot_is_not_reused_while_its_row_is_being_removed(void **state)
 {
 	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
@@ -399,6 +548,9 @@ int main(void)
 		cmocka_unit_test(rests_where_ports_come_with_something_else),
 		cmocka_unit_test(what_does_not_count_never_will),
 		cmocka_unit_test(a_full_map_keeps_what_it_has),
+		cmocka_unit_test(who_is_in_stays_in),
+		cmocka_unit_test(the_last_place_is_not_the_newcomers),
+		cmocka_unit_test(who_has_no_room_is_drained_all_the_same),
 		cmocka_unit_test(a_slot_is_not_reused_while_its_row_is_being_removed),
 	};
 
