@@ -391,20 +391,7 @@ static bool must_hold_back(const struct reconciler *reconciler)
 	return reconciler->clients_are_missing || reconciler->observer.snapshot.is_doubtful;
 }
 
-/*
- * While not all who are exempt are in the map, or whose each row would be is not sure, no row that is new or changes may send
- * more packets direct. But one that is wrong must not stay. Returns whether there is anything to do.
- */
-static bool hold_back(struct plan_op *op)
-{
-	if (op->verb == PLAN_ADD)
-		return false;
-	if (op->verb == PLAN_CHANGE)
-		op->row.entry.mode = MAPS_MODE_TUNNEL;
-	return true;
-}
-
-/* An operation that fails leaves its packets on the tunnel and the others to go on. */
+/* An operation that fails leaves the others to go on, but for those that would make something wrong then. */
 static int apply(struct reconciler *reconciler)
 {
 	bool holds_back = must_hold_back(reconciler);
@@ -415,12 +402,13 @@ static int apply(struct reconciler *reconciler)
 		char text[320];
 		int r;
 
-		if (holds_back && !hold_back(op))
+		if (op->left_out || (holds_back && !plan_hold_back(op)))
 			continue;
 		r = entry_maps_apply(&reconciler->maps, op);
 		describe(op, &reconciler->tunnels, text, sizeof(text));
 		log_op(reconciler, op, text, r);
 		if (r < 0) {
+			plan_op_failed(&reconciler->plan, i);
 			reconciler->pass_error = r;
 			result = -EAGAIN;
 		}

@@ -92,7 +92,7 @@ static struct plan_op *add_op(
 	if (!op)
 		return NULL;
 	plan->n_ops++;
-	*op = (struct plan_op){ verb, *row, false };
+	*op = (struct plan_op){ .verb = verb, .row = *row };
 	op->row.entry.slot = slot;
 	return op;
 }
@@ -181,6 +181,44 @@ static bool must_rest(const struct row *old, const struct row *changed)
 	       !row_contents_equal(old, &with_old_ports);
 }
 
+/*
+ * The row of `sources` that says of some packets what their remote's row says now, as that is of its own source: all
+ * others are the tunnel's by either. NULL: none is wanted.
+ */
+static const struct row *find_heir(const struct rows *desired, const struct row *old)
+{
+	struct row key = { .map = ROW_SOURCES, .remote = old->remote };
+	const struct row *heir;
+
+	if (!(old->entry.flags & MAPS_FLAG_OWN_SOURCE))
+		return NULL;
+	key.inner_source.be = old->entry.game_server_ip;
+	heir = find_row(desired, &key);
+	return heir && heir->entry.game_server_ip == old->entry.game_server_ip ? heir : NULL;
+}
+
+/* The row of a remote that does for the heir's packets what the heir would. */
+static struct row row_of_own_source(const struct row *heir)
+{
+	struct row row = *heir;
+
+	row.map = ROW_REMOTES;
+	row.inner_source = (struct ip4){ 0 };
+	row.entry.flags |= MAPS_FLAG_OWN_SOURCE;
+	return row;
+}
+
+static bool may_wait(const struct draft *draft, const struct row *old, const struct row *changed)
+{
+	const struct row *heir = find_heir(draft->desired, old);
+	struct row own;
+
+	if (!heir || !(changed->entry.flags & MAPS_FLAG_SHARED))
+		return false;
+	own = row_of_own_source(heir);
+	return row_contents_equal(old, &own);
+}
+
 static int plan_change(struct draft *draft, const struct row *old, const struct row *wanted)
 {
 	struct row changed = draft->limits->complete ? *wanted : retreat(draft->have, old, wanted);
@@ -192,6 +230,7 @@ static int plan_change(struct draft *draft, const struct row *old, const struct 
 	if (!op)
 		return -ENOMEM;
 	op->rests = must_rest(old, &changed);
+	op->may_wait = may_wait(draft, old, &changed);
 	return 0;
 }
 
@@ -242,33 +281,6 @@ static int plan_sources(struct draft *draft)
 	return 0;
 }
 
-/*
- * The row of `sources` that says of some packets what their remote's row says now, as that is of its own source: all
- * others are the tunnel's by either. NULL: none is wanted.
- */
-static const struct row *find_heir(const struct rows *desired, const struct row *old)
-{
-	struct row key = { .map = ROW_SOURCES, .remote = old->remote };
-	const struct row *heir;
-
-	if (!(old->entry.flags & MAPS_FLAG_OWN_SOURCE))
-		return NULL;
-	key.inner_source.be = old->entry.game_server_ip;
-	heir = find_row(desired, &key);
-	return heir && heir->entry.game_server_ip == old->entry.game_server_ip ? heir : NULL;
-}
-
-/* The row of a remote that does for the heir's packets what the heir would. */
-static struct row row_of_own_source(const struct row *heir)
-{
-	struct row row = *heir;
-
-	row.map = ROW_REMOTES;
-	row.inner_source = (struct ip4){ 0 };
-	row.entry.flags |= MAPS_FLAG_OWN_SOURCE;
-	return row;
-}
-
 /* What comes of the desired row of a remote; instead of a shared one whose heir found no room, its own one. */
 static struct row choose_row(const struct draft *draft, const struct row *row)
 {
@@ -286,6 +298,7 @@ static int plan_remotes(struct draft *draft)
 {
 	uint32_t n_rows = count_map(draft->have, ROW_REMOTES);
 
+	draft->plan.first_remote = draft->plan.n_ops;
 	for (size_t i = 0; i < draft->desired->n; i++) {
 		struct row row;
 		int r;
@@ -297,6 +310,7 @@ static int plan_remotes(struct draft *draft)
 		if (r < 0)
 			return r;
 	}
+	draft->plan.n_remotes = draft->plan.n_ops - draft->plan.first_remote;
 	return 0;
 }
 
@@ -359,6 +373,58 @@ int plan_make(const struct rows *desired, const struct rows *have, const struct 
 	*ret = draft.plan;
 	draft.plan = (struct plan){ 0 };
 	return 0;
+}
+
+/* The operation that adds or changes the row of a remote. */
+static struct plan_op *find_remote_op(const struct plan *plan, struct ip4 remote)
+{
+	size_t low = plan->first_remote, high = low + plan->n_remotes;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int c = ip4_compare(plan->ops[middle].row.remote, remote);
+
+		if (c == 0)
+			return &plan->ops[middle];
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+/* Instead of a shared one: as it is, where that is right, or none. */
+static void keep_from_sharing(struct plan_op *op)
+{
+	if (op->verb == PLAN_ADD || op->may_wait)
+		op->left_out = true;
+	else
+		op->verb = PLAN_REMOVE;
+}
+
+void plan_op_failed(struct plan *plan, size_t i)
+{
+	const struct plan_op *failed = &plan->ops[i];
+	struct plan_op *above = find_remote_op(plan, failed->row.remote);
+
+	if (failed->row.map != ROW_SOURCES || !above ||
+		!(above->row.entry.flags & MAPS_FLAG_SHARED))
+		return;
+	/* One that is missing only leaves its packets to the tunnel; but why have that, where it need not be? */
+	if (failed->verb != PLAN_ADD || above->may_wait)
+		keep_from_sharing(above);
+}
+
+bool plan_hold_back(struct plan_op *op)
+{
+	if (op->row.entry.flags & MAPS_FLAG_SHARED && op->verb != PLAN_REMOVE)
+		keep_from_sharing(op);
+	else if (op->verb == PLAN_ADD)
+		op->left_out = true;
+	else if (op->verb == PLAN_CHANGE)
+		op->row.entry.mode = MAPS_MODE_TUNNEL;
+	return !op->left_out;
 }
 
 size_t plan_tunnel_of(const struct rows *desired, const struct row *row)

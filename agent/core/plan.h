@@ -25,11 +25,19 @@ struct plan_op {
 	 * as it was must not count for ports that come with another one.
 	 */
 	bool rests;
+	/*
+	 * Of a remote's row that becomes a shared one: as it is it is right, too, since it is of its own source and says of
+	 * those packets what the row of `sources` is to say. So it may stay a while longer.
+	 */
+	bool may_wait;
+	bool left_out; /* not to be done, for another one failed */
 };
 
 struct plan {
 	struct plan_op *ops;
 	size_t n_ops;
+	/* Of these, those that add and change rows of `remotes`; by remote. */
+	size_t first_remote, n_remotes;
 	/* Desired rows that found no room in their map and whose packets stay on the tunnel; sorted by row_compare(). */
 	struct row *no_room;
 	size_t n_no_room;
@@ -56,6 +64,20 @@ struct plan_limits {
 int plan_make(const struct rows *desired, const struct rows *have, const struct plan_limits *limits,
 	struct plan *ret);
 void plan_done(struct plan *plan);
+
+/*
+ * That an operation failed, in whole or from one of its writes on. A row of `sources` that does not count is there still,
+ * perhaps, as it was, and must not come to count: what would make its remote a shared one is left out, and where the
+ * remote's row may be wrong as it is that is removed instead. All others go on: they leave no packet a way that it had not.
+ */
+void plan_op_failed(struct plan *plan, size_t i);
+
+/*
+ * While not all who are exempt are in the map, or whose each row would be is not sure, no row that is new or changes may send
+ * more packets direct. But one that is wrong must not stay. A remote does not become a shared one, as rows that are below it already would count. Returns whether
+ * there is anything to do.
+ */
+bool plan_hold_back(struct plan_op *op);
 
 /* For which tunnel a row is that is there: its index, or SIZE_MAX. */
 size_t plan_tunnel_of(const struct rows *desired, const struct row *row);

@@ -518,6 +518,135 @@ static void who_has_no_room_is_drained_all_the_same(void **state)
 	assert_int_equal(again.n_ops, 0);
 }
 
+/* As far as it comes before one of its writes fails. */
+static void fail_in(struct rows *maps, const struct plan_op *op)
+{
+	bool has_ports = op->row.entry.flags & MAPS_FLAG_SERVER_PORTS, done = false;
+	uint32_t n_writes = op->verb == PLAN_CHANGE ? 1U + op->rests + has_ports : 1;
+	uint32_t n = random_below(n_writes);
+
+	for (size_t i = 0; i < n; i++)
+		assert_true(model_write(maps, op, i, &done));
+	assert_false(done);
+}
+
+/* Leaves rows behind that do not count, or not yet. */
+static void apply_until_killed(struct rows *maps, const struct plan *plan)
+{
+	uint32_t n = random_below((uint32_t)plan->n_ops + 1);
+
+	for (size_t i = 0; i < n; i++)
+		assert_true(model_apply(maps, &plan->ops[i]));
+}
+
+/* One in four, and whatever comes after them. */
+static void apply_with_failures(struct rows *maps, struct plan *plan, const struct rows *desired)
+{
+	_cleanup_(rows_done) struct rows before = { 0 };
+
+	copy_rows(maps, &before);
+	for (size_t i = 0; i < plan->n_ops; i++) {
+		const struct plan_op *op = &plan->ops[i];
+
+		if (op->left_out)
+			continue;
+		if (random_below(4) == 0) {
+			fail_in(maps, op);
+			plan_op_failed(plan, i);
+		} else {
+			assert_true(model_apply(maps, op));
+		}
+		check_packets(&before, maps, desired, is_right_or_tunnel);
+	}
+}
+
+static void a_write_that_fails_makes_no_other_wrong(void **state)
+{
+	_cleanup_(rows_done) struct rows maps = { 0 };
+
+	(void)state;
+	random_state = 123456789;
+	for (int i = 0; i < 2 * ROUNDS; i++) {
+		_cleanup_(rows_done) struct rows desired = { 0 };
+		_cleanup_(plan_done) struct plan plan = { 0 };
+		char world[2048];
+
+		random_world(world, sizeof(world));
+		world_rows(world, random_config(), &desired);
+		assert_int_equal(plan_make(&desired, &maps, &roomy, &plan), 0);
+		if (i % 2 == 0)
+			apply_until_killed(&maps, &plan);
+		else
+			apply_with_failures(&maps, &plan, &desired);
+	}
+}
+
+/* Who has his remote for himself, by the source of his packets, loses nothing by a newcomer's row that fails. */
+static void who_is_right_anyway_stays_where_a_write_fails(void **state)
+{
+	static const char one[] = "netns a\n tun0 192.0.2.1 203.0.113.1\n",
+			  two[] = "netns a\n tun0 192.0.2.1 203.0.113.1\n"
+				  "netns b\n tun0 192.0.2.1 203.0.113.2\n";
+	struct ip4 remote = ip4_of("192.0.2.1"), in = ip4_of("203.0.113.1"),
+		   late = ip4_of("203.0.113.2");
+
+	(void)state;
+	for (size_t failing = 0; failing < 3; failing++) {
+		_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 }, wanted = { 0 };
+		_cleanup_(plan_done) struct plan first = { 0 }, plan = { 0 };
+
+		world_rows(one, NULL, &desired);
+		assert_int_equal(plan_make(&desired, &have, &roomy, &first), 0);
+		apply_all(&have, &first);
+		world_rows(two, NULL, &wanted);
+		assert_int_equal(plan_make(&wanted, &have, &roomy, &plan), 0);
+		assert_int_equal(plan.n_ops, 3);
+		for (size_t i = 0; i < plan.n_ops; i++) {
+			if (i == failing)
+				plan_op_failed(&plan, i);
+			else if (!plan.ops[i].left_out)
+				assert_true(model_apply(&have, &plan.ops[i]));
+		}
+		assert_int_equal(ip_of(&have, remote, in), in.be);
+		assert_int_equal(ip_of(&have, remote, late), 0);
+	}
+}
+
+/* Nobody goes direct who did not, nor in another way; who is wrong does not go direct. */
+static bool is_held_back(const struct model_way *was, const struct model_way *is,
+	const struct model_way *will, struct ip4 source)
+{
+	(void)source;
+	return is->game_server_ip == 0 ||
+	       (model_is_safe(was, is, was) && model_is_safe(will, is, will));
+}
+
+static void held_back_nothing_more_goes_direct(void **state)
+{
+	_cleanup_(rows_done) struct rows maps = { 0 };
+
+	(void)state;
+	random_state = 362436069;
+	for (int i = 0; i < 2 * ROUNDS; i++) {
+		_cleanup_(rows_done) struct rows desired = { 0 }, before = { 0 };
+		_cleanup_(plan_done) struct plan plan = { 0 };
+		char world[2048];
+
+		random_world(world, sizeof(world));
+		world_rows(world, random_config(), &desired);
+		assert_int_equal(plan_make(&desired, &maps, &roomy, &plan), 0);
+		if (i % 2 == 0) {
+			apply_until_killed(&maps, &plan);
+			continue;
+		}
+		copy_rows(&maps, &before);
+		for (size_t j = 0; j < plan.n_ops; j++)
+			if (plan_hold_back(&plan.ops[j]))
+				assert_true(model_apply(&maps, &plan.ops[j]));
+		check_packets(&before, &maps, &desired, is_held_back);
+	}
+}
+
 static void a_slot_is_not_reused_while_its_row_is_being_removed(void **state)
 {
 	_cleanup_(rows_done) struct rows have = { 0 }, desired = { 0 };
@@ -551,6 +680,9 @@ int main(void)
 		cmocka_unit_test(who_is_in_stays_in),
 		cmocka_unit_test(the_last_place_is_not_the_newcomers),
 		cmocka_unit_test(who_has_no_room_is_drained_all_the_same),
+		cmocka_unit_test(a_write_that_fails_makes_no_other_wrong),
+		cmocka_unit_test(who_is_right_anyway_stays_where_a_write_fails),
+		cmocka_unit_test(held_back_nothing_more_goes_direct),
 		cmocka_unit_test(a_slot_is_not_reused_while_its_row_is_being_removed),
 	};
 
