@@ -937,6 +937,25 @@ static int go_on(int r, const char *what, const char *how)
 }
 
 /*
+ * Nobody knows any more whom operators took off. Then it is everybody, until one of them says otherwise. That is noted in
+ * place of what cannot be read, which would undo his word at the next start.
+ */
+static void forget_modes(struct agent *agent)
+{
+	struct placement *placement = &agent->reconciler.interfaces.placement;
+	int r;
+
+	*placement = (struct placement){ .detached = true };
+	if (agent->options.dry_run)
+		return;
+	r = placement_store(agent->run_dir, placement);
+	if (r == 0)
+		r = modes_forget(&agent->modes);
+	if (r < 0)
+		log_error("cannot note that nobody's mode is known: %s", strerror(-r));
+}
+
+/*
  * What operators said to agents before, and what those knew. A dry run shows what an agent would do that finds it.
  * -errno: it cannot be read just now. Whoever went on without would send direct what an operator took off, or
  * take off what he did not; the next start is a better try, and the programs go on meanwhile.
@@ -945,22 +964,32 @@ static int load_legacy(struct agent *agent)
 {
 	_cleanup_close_ int own = -1;
 	int dir = agent->run_dir, r;
+	bool spoilt;
+	size_t lost;
 
 	if (agent->options.dry_run)
 		dir = own = open(run_directory(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0)
 		return 0;
-	r = go_on(modes_load(&agent->modes, dir), "the modes that were given to tunnels",
-		"as configured");
+	r = modes_load(&agent->modes, dir, &lost);
+	spoilt = r < 0;
+	r = go_on(r, "the modes that were given to tunnels", "detached");
 	if (r < 0)
 		return r;
+	if (lost > 0)
+		log_error(
+			"cannot read %zu of the modes that were given to tunnels; continuing anyway, with mode tunnel for those whose names are known",
+			lost);
 	agent->reconciler.overrides = &agent->modes.overrides;
 	r = go_on(held_load(dir, &agent->reconciler.once_held), HELD_FILE,
 		"in doubt about every address of a tunnel");
 	if (r < 0)
 		return r;
-	return go_on(placement_load(dir, &agent->reconciler.interfaces.placement), PLACEMENT_FILE,
+	r = go_on(placement_load(dir, &agent->reconciler.interfaces.placement), PLACEMENT_FILE,
 		"detached");
+	if (r == 0 && spoilt)
+		forget_modes(agent);
+	return r;
 }
 
 static int run(struct agent *agent)

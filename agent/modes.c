@@ -9,17 +9,18 @@
 
 #define MODES_FILE "modes.json"
 
-int modes_load(struct modes *modes, int run_dir)
+int modes_load(struct modes *modes, int run_dir, size_t *ret_lost)
 {
 	_cleanup_free_ char *text = NULL;
 	size_t size;
 	int r;
 
 	*modes = (struct modes){ .run_dir = run_dir };
+	*ret_lost = 0;
 	r = file_read_at(run_dir, MODES_FILE, OVERRIDES_SIZE_MAX, &text, &size);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	return overrides_parse(text, size, &modes->overrides);
+	return overrides_parse(text, size, &modes->overrides, ret_lost);
 }
 
 void modes_done(struct modes *modes)
@@ -35,6 +36,8 @@ static int replace(struct modes *modes, struct overrides *overrides)
 
 	if (!text)
 		return -ENOMEM;
+	if (strlen(text) > OVERRIDES_SIZE_MAX) /* nobody would read it */
+		return -E2BIG;
 	r = file_replace(modes->run_dir, MODES_FILE, text, strlen(text));
 	if (r < 0)
 		return r;
@@ -42,6 +45,13 @@ static int replace(struct modes *modes, struct overrides *overrides)
 	modes->overrides = *overrides;
 	*overrides = (struct overrides){ 0 };
 	return 0;
+}
+
+int modes_forget(struct modes *modes)
+{
+	struct overrides none = { 0 };
+
+	return replace(modes, &none);
 }
 
 /* Not from those that it was given to, and that are called otherwise by now. */

@@ -16,9 +16,14 @@ struct modes {
 	int run_dir; /* borrowed */
 };
 
-/* Reads the file. 0, also without one; -errno: it cannot be read, and there are no overrides. */
-int modes_load(struct modes *modes, int run_dir);
+/*
+ * Reads the file. 0, also without one, with how many in it were not understood; -errno: it cannot be read, and there are no
+ * overrides.
+ */
+int modes_load(struct modes *modes, int run_dir, size_t *ret_lost);
 void modes_done(struct modes *modes);
+/* A file without any takes the place of what cannot be read. 0 or -errno. */
+int modes_forget(struct modes *modes);
 
 /*
  * Gives the tunnels of that name a mode, or takes it back (NULL); `ret_n`: how many there are now.

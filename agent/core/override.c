@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -242,6 +243,12 @@ const struct mode_override *overrides_find(
 	return lesser(override, find(overrides, netns_label(netns), link->name));
 }
 
+static json_t *item_make(const struct mode_override *override, json_t *netns, json_t *ifname)
+{
+	return json_pack("{s:o, s:o, s:s, s:b}", "netns", netns, "ifname", ifname, "mode",
+		maps_mode_name(override->mode), "until_reload", override->until_reload);
+}
+
 json_t *overrides_json(const struct overrides *overrides)
 {
 	json_t *array = json_array();
@@ -249,56 +256,145 @@ json_t *overrides_json(const struct overrides *overrides)
 	for (size_t i = 0; array && overrides && i < overrides->n; i++) {
 		const struct mode_override *override = &overrides->list[i];
 
-		(void)json_array_append_new(array,
-			json_pack("{s:o, s:o, s:s, s:b}", "netns", status_text(override->netns),
-				"ifname", status_text(override->ifname), "mode",
-				maps_mode_name(override->mode), "until_reload",
-				override->until_reload));
+		(void)json_array_append_new(array, item_make(override, status_text(override->netns),
+							   status_text(override->ifname)));
 	}
 	return array;
 }
 
+/* JSON has no other strings than UTF-8, and names are any bytes. */
+static bool is_text(const char *bytes)
+{
+	json_auto_t *text = json_string(bytes);
+
+	return text != NULL;
+}
+
+static json_t *hex_make(const char *bytes)
+{
+	_cleanup_free_ char *digits = malloc(2 * strlen(bytes) + 1);
+
+	if (!digits)
+		return NULL;
+	digits[0] = '\0';
+	for (size_t i = 0; bytes[i]; i++)
+		(void)sprintf(digits + 2 * i, "%02x", (unsigned char)bytes[i]);
+	return json_string(digits);
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Whether it is a name of less than `size` bytes. */
+static bool hex_parse(const char *digits, char *ret, size_t size)
+{
+	size_t n = strlen(digits) / 2;
+
+	if (strlen(digits) % 2 != 0 || n >= size)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		int high = hex_digit(digits[2 * i]), low = hex_digit(digits[2 * i + 1]);
+
+		if (high < 0 || low < 0 || (high == 0 && low == 0))
+			return false;
+		ret[i] = (char)(high << 4 | low);
+	}
+	ret[n] = '\0';
+	return true;
+}
+
+/*
+ * Names that are no text are in a list of their own, in hexadecimal: to show them as the status does cannot be undone,
+ * and may make them longer than a name is. An agent that does not know that list still reads the other.
+ */
 char *overrides_text(const struct overrides *overrides)
 {
 	json_auto_t *document = json_pack(
-		"{s:i, s:o}", "version", TEXT_VERSION, "overrides", overrides_json(overrides));
+		"{s:i, s:[], s:[]}", "version", TEXT_VERSION, "overrides", "overrides_hex");
+	json_t *texts = json_object_get(document, "overrides");
+	json_t *others = json_object_get(document, "overrides_hex");
 
+	for (size_t i = 0; i < overrides->n; i++) {
+		const struct mode_override *override = &overrides->list[i];
+		const char *netns = override->netns, *ifname = override->ifname;
+		int r;
+
+		if (is_text(netns) && is_text(ifname))
+			r = json_array_append_new(texts,
+				item_make(override, json_string(netns), json_string(ifname)));
+		else
+			r = json_array_append_new(
+				others, item_make(override, hex_make(netns), hex_make(ifname)));
+		if (r < 0)
+			return NULL;
+	}
 	return document ? json_dumps(document, JSON_INDENT(1)) : NULL;
 }
 
-static int parse_one(json_t *item, struct overrides *overrides)
+/* Of whom it is known that he has a mode, and not which, the tunnel has the packets. */
+static int parse_one(const json_t *item, bool hex, struct overrides *overrides)
 {
-	const char *netns, *ifname, *name;
-	enum maps_mode mode;
-	int until_reload;
+	const char *netns = json_string_value(json_object_get(item, "netns"));
+	const char *ifname = json_string_value(json_object_get(item, "ifname"));
+	const char *name = json_string_value(json_object_get(item, "mode"));
+	const json_t *until_reload = json_object_get(item, "until_reload");
+	char netns_bytes[OVERRIDE_NAME_MAX + 1], ifname_bytes[IFNAMSIZ];
+	enum maps_mode mode = MAPS_MODE_TUNNEL;
+	bool understood;
 	int r;
 
-	if (json_unpack(item, "{s:s, s:s, s:s, s:b}", "netns", &netns, "ifname", &ifname, "mode",
-		    &name, "until_reload", &until_reload) < 0 ||
-		maps_mode_parse(name, &mode) < 0)
+	if (!netns || !ifname ||
+		(hex && (!hex_parse(netns, netns_bytes, sizeof(netns_bytes)) ||
+				!hex_parse(ifname, ifname_bytes, sizeof(ifname_bytes)))))
 		return -EBADMSG;
-	r = overrides_set(overrides, netns, ifname, mode, until_reload);
-	return r == -EINVAL || r == -E2BIG ? -EBADMSG : r;
+	understood = json_is_boolean(until_reload) && name && maps_mode_parse(name, &mode) == 0;
+	r = overrides_set(overrides, hex ? netns_bytes : netns, hex ? ifname_bytes : ifname, mode,
+		json_is_true(until_reload));
+	if (r == -EINVAL || r == -E2BIG)
+		return -EBADMSG;
+	return r < 0 || understood ? r : -EBADMSG;
 }
 
-int overrides_parse(const char *text, size_t size, struct overrides *ret)
+static int parse_list(json_t *list, bool hex, struct overrides *overrides, size_t *lost)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		int r = parse_one(item, hex, overrides);
+
+		if (r == -EBADMSG)
+			(*lost)++;
+		else if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int overrides_parse(const char *text, size_t size, struct overrides *ret, size_t *ret_lost)
 {
 	_cleanup_(overrides_done) struct overrides overrides = { 0 };
 	json_auto_t *document = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
-	json_t *list = json_object_get(document, "overrides"), *item;
-	size_t i;
+	json_t *texts = json_object_get(document, "overrides");
+	json_t *others = json_object_get(document, "overrides_hex");
+	size_t lost = 0;
+	int r;
 
 	if (json_integer_value(json_object_get(document, "version")) != TEXT_VERSION ||
-		!json_is_array(list))
+		!json_is_array(texts) || (others && !json_is_array(others)))
 		return -EBADMSG;
-	json_array_foreach(list, i, item)
-	{
-		int r = parse_one(item, &overrides);
-
-		if (r < 0)
-			return r;
-	}
+	r = parse_list(texts, false, &overrides, &lost);
+	if (r == 0)
+		r = parse_list(others, true, &overrides, &lost);
+	if (r < 0)
+		return r;
 	*ret = overrides;
 	overrides = (struct overrides){ 0 };
+	*ret_lost = lost;
 	return 0;
 }

@@ -72,8 +72,9 @@ bool override_is_about(const char *name, const struct netns *netns);
 json_t *overrides_json(const struct overrides *overrides);
 
 /*
- * From and to the text that a later agent reads, to whom until_reload means nothing else. 0, -ENOMEM,
- * or -EBADMSG: not such a text. overrides_text() returns the caller's, or NULL.
+ * From and to the text that a later agent reads, to whom until_reload means nothing else; any names survive it. 0, -ENOMEM,
+ * or -EBADMSG: not such a text. `ret_lost`: how many of them were not understood; of these, who has a name there is left
+ * to the tunnel. overrides_text() returns the caller's, or NULL.
  */
 char *overrides_text(const struct overrides *overrides);
-int overrides_parse(const char *text, size_t size, struct overrides *ret);
+int overrides_parse(const char *text, size_t size, struct overrides *ret, size_t *ret_lost);

@@ -123,6 +123,9 @@ int file_read_at(int directory, const char *path, size_t max, char **ret, size_t
 		if (size > max)
 			return -E2BIG;
 	}
+	/* Nobody shortens what is replaced as a whole; files of /proc say 0. */
+	if (size < (size_t)st.st_size)
+		return -EAGAIN;
 	text[size] = '\0';
 	*ret = TAKE_PTR(text);
 	*ret_size = size;

@@ -15,7 +15,10 @@ int file_open_directory(const char *path, unsigned int mode, int *ret_fd);
 /* Replaces `name` in `directory` in one step: readers see the old text or the new one. Mode 0640. */
 int file_replace(int directory, const char *name, const char *text, size_t size);
 
-/* Reads a regular file of at most `max` bytes; NUL-terminated, the caller's. -E2BIG: it is larger. */
+/*
+ * Reads a regular file of at most `max` bytes; NUL-terminated, the caller's. -E2BIG: it is larger; -EAGAIN: it ended before
+ * its end.
+ */
 int file_read(const char *path, size_t max, char **ret, size_t *ret_size);
 int file_read_at(int directory, const char *path, size_t max, char **ret, size_t *ret_size);
 

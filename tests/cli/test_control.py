@@ -674,14 +674,44 @@ def test_modes_outlive_the_agent_and_some_the_reload(sandbox, fits):
     assert sandbox.read_status()["mode_overrides"] == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2, "overrides": []}', '{"version": 1, "overrides": [{}]}',
-                                  '{"version": 1, "overrides": [{"netns": "", "ifname": "x", "mode": "direct", '
-                                  '"until_reload": true}]}'])
-def test_a_broken_file_of_modes_stops_nobody(sandbox, text):
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2, "overrides": []}', '{"version": 1, "overrides": {}}'])
+def test_modes_that_nobody_understands_leave_packets_on_the_tunnel(sandbox, text):
+    """Who was taken off is not known any more. An operator's word ends that, also for the next agent."""
     sandbox.write("/run/ipipdirect/modes.json", text)
+    for _ in range(2):
+        sandbox.start_agent()
+        assert not sandbox.is_attached()
+        status = sandbox.read_status()
+        assert (status["mode_overrides"], status["agent"]["placement"]["detached"]) == ([], True)
+        sandbox.stop_agent()
     sandbox.start_agent()
-    assert sandbox.read_status()["mode_overrides"] == []
+    assert sandbox.ctl("attach").returncode == 0
+    sandbox.stop_agent()
+    sandbox.start_agent()
     wait_for_ok(sandbox)
+    assert sandbox.is_attached()
+
+
+def test_a_mode_that_is_not_understood_is_lost_alone(sandbox):
+    odd = [{}, {"netns": "", "ifname": "x", "mode": "direct", "until_reload": True},
+           {"netns": "a", "ifname": "x", "mode": "sideways", "until_reload": False}]
+    sandbox.write("/run/ipipdirect/modes.json", json.dumps({"version": 1, "overrides": odd + OVERRIDES}))
+    sandbox.start_agent()
+    wait_for_ok(sandbox)
+    assert sandbox.is_attached()
+    assert sandbox.read_status()["mode_overrides"] == [{**odd[2], "mode": "tunnel"}, *OVERRIDES]
+
+
+def test_modes_that_are_read_in_part_are_not_taken_for_spoilt(sandbox):
+    """A read that gives nothing is no word of an operator: the next start is a better try."""
+    path = "/run/ipipdirect/modes.json"
+    sandbox.write(path, json.dumps({"version": 1, "overrides": OVERRIDES}))
+    done = sandbox.run("strace", "-f", "-qq", "-o", "/run/trace", "-P", path, "-e", "trace=read", "-e", "inject=read:retval=0",
+                       AGENT, "--once")
+    assert done.returncode == 2 and "cannot read the modes" in done.stderr
+    assert not sandbox.exists("/run/ipipdirect/placement.json")
+    sandbox.start_agent()
+    assert sandbox.is_attached() and sandbox.read_status()["mode_overrides"] == OVERRIDES
 
 
 def start_events(place, *options):

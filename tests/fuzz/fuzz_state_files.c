@@ -25,7 +25,8 @@ static void parse_overrides(const char *text, size_t size)
 {
 	_cleanup_(overrides_done) struct overrides first = { 0 }, second = { 0 };
 	_cleanup_free_ char *written = NULL, *again = NULL;
-	int r = overrides_parse(text, size, &first);
+	size_t lost;
+	int r = overrides_parse(text, size, &first, &lost);
 
 	if (r < 0) {
 		CHECK(is_refusal(r) && first.n == 0 && !first.list);
@@ -38,7 +39,10 @@ static void parse_overrides(const char *text, size_t size)
 	}
 	written = overrides_text(&first);
 	CHECK(written);
-	CHECK(overrides_parse(written, strlen(written), &second) == 0);
+	CHECK(overrides_parse(written, strlen(written), &second, &lost) == 0);
+	CHECK(lost == 0 && second.n == first.n);
+	for (size_t i = 0; i < first.n; i++)
+		CHECK(overrides_has(&second, first.list[i].netns, first.list[i].ifname));
 	again = overrides_text(&second);
 	CHECK(again && strcmp(again, written) == 0);
 }

@@ -77,6 +77,7 @@ static int say(struct scene *scene, const char *world, const char *name, const c
 static int set_up(void **state)
 {
 	struct scene *scene = calloc(1, sizeof(*scene));
+	size_t lost;
 
 	if (!scene)
 		return -1;
@@ -86,7 +87,7 @@ static int set_up(void **state)
 	config_init(&scene->config);
 	*state = scene;
 	return modes_load(
-		&scene->modes, open(scene->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+		&scene->modes, open(scene->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC), &lost);
 }
 
 static int tear_down(void **state)
@@ -141,6 +142,66 @@ static void who_is_called_otherwise_gives_back_his_own_only(void **state)
 	assert_int_equal(scene->modes.overrides.n, 0);
 }
 
+/* As the next agent finds them, who knows nobody by what was given. */
+static void start_anew(struct scene *scene)
+{
+	size_t lost;
+	int dir = scene->modes.run_dir;
+
+	modes_done(&scene->modes);
+	assert_int_equal(modes_load(&scene->modes, dir, &lost), 0);
+	assert_int_equal(lost, 0);
+}
+
+#define ODD                                                                                                \
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" \
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" \
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" \
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff.scope"
+
+/* A tenant who calls himself otherwise takes his mode along, and nobody's else. */
+static void a_name_that_is_no_text_loses_no_mode(void **state)
+{
+	static const char tenants[] = "netns a unnamed label=tenant.scope\n"
+				      " tun0 203.0.113.1 10.0.0.1\n"
+				      "netns b unnamed label=game\n"
+				      " tun0 203.0.113.2 10.0.0.2\n";
+	static const char renamed[] = "netns a unnamed label=" ODD "\n"
+				      " tun0 203.0.113.1 10.0.0.1\n"
+				      "netns b unnamed label=game\n"
+				      " tun0 203.0.113.2 10.0.0.2\n"
+				      "netns c unnamed label=tenant.scope\n"
+				      " tun0 203.0.113.3 10.0.0.3\n";
+	struct scene *scene = *state;
+
+	assert_int_equal(say(scene, tenants, "tenant.scope", "shadow"), 1);
+	assert_int_equal(say(scene, tenants, "game", "tunnel"), 1);
+	assert_int_equal(say(scene, renamed, "tenant.scope", "direct"), 1);
+	assert_string_equal(modes_of(scene, renamed), "shadow tunnel direct");
+	start_anew(scene);
+	assert_string_equal(modes_of(scene, renamed), "shadow tunnel direct");
+}
+
+/* What the next agent would not read is not written. */
+static void there_is_a_bound_to_the_file(void **state)
+{
+	struct scene *scene = *state;
+	char netns[OVERRIDE_NAME_MAX + 1];
+
+	memset(netns, '\x1b', OVERRIDE_NAME_MAX);
+	netns[OVERRIDE_NAME_MAX] = '\0';
+	for (int i = 0; i < OVERRIDES_MAX - 1; i++) {
+		(void)snprintf(netns + OVERRIDE_NAME_MAX - 4, 5, "%04d", i);
+		assert_int_equal(overrides_set(&scene->modes.overrides, netns, "tun0",
+					 MAPS_MODE_TUNNEL, false),
+			0);
+	}
+	assert_int_equal(say(scene, before, "game", "tunnel"), -E2BIG);
+	overrides_done(&scene->modes.overrides);
+	assert_int_equal(say(scene, before, "game", "tunnel"), 2);
+	start_anew(scene);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -149,6 +210,9 @@ int main(void)
 			another_of_that_name_takes_it_from_nobody, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			who_is_called_otherwise_gives_back_his_own_only, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			a_name_that_is_no_text_loses_no_mode, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(there_is_a_bound_to_the_file, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("modes", tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include "agent/core/tunnel.h"
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
+#include "tests/random.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/world.h"
 
@@ -134,6 +135,7 @@ static void text_brings_them_back(void **state)
 {
 	_cleanup_(overrides_done) struct overrides overrides = { 0 }, again = { 0 }, kept = { 0 };
 	_cleanup_free_ char *text = NULL, *second = NULL;
+	size_t lost;
 
 	(void)state;
 	for (int i = 0; i < 100; i++) {
@@ -144,7 +146,8 @@ static void text_brings_them_back(void **state)
 	}
 	assert_int_equal(overrides.n, 100);
 	text = overrides_text(&overrides);
-	assert_int_equal(overrides_parse(text, strlen(text), &again), 0);
+	assert_int_equal(overrides_parse(text, strlen(text), &again, &lost), 0);
+	assert_int_equal(lost, 0);
 	second = overrides_text(&again);
 	assert_string_equal(text, second);
 	assert_int_equal(overrides_copy(&again, &kept), 0);
@@ -154,19 +157,108 @@ static void text_brings_them_back(void **state)
 		assert_false(kept.list[i].until_reload);
 }
 
+/* Of each length, any bytes that a name may have. */
+static void random_name(char *name, size_t max)
+{
+	size_t n = 1 + random_below((uint32_t)max);
+
+	for (size_t i = 0; i < n; i++)
+		name[i] = (char)(1 + random_below(random_below(2) ? 255 : 127));
+	name[n] = '\0';
+}
+
+static void check_equal(const struct overrides *a, const struct overrides *b)
+{
+	assert_int_equal(a->n, b->n);
+	for (size_t i = 0; i < a->n; i++) {
+		assert_string_equal(a->list[i].netns, b->list[i].netns);
+		assert_string_equal(a->list[i].ifname, b->list[i].ifname);
+		assert_int_equal(a->list[i].mode, b->list[i].mode);
+		assert_int_equal(a->list[i].until_reload, b->list[i].until_reload);
+	}
+}
+
+/* A tenant may have a say in what his namespace is called. */
+static void text_brings_back_any_name(void **state)
+{
+	(void)state;
+	random_state = 521288629;
+	for (int round = 0; round < 200; round++) {
+		_cleanup_(overrides_done) struct overrides overrides = { 0 }, again = { 0 };
+		_cleanup_free_ char *text = NULL;
+		size_t lost;
+
+		for (uint32_t i = random_below(8); i > 0; i--) {
+			char netns[OVERRIDE_NAME_MAX + 1], ifname[IFNAMSIZ];
+
+			random_name(netns, OVERRIDE_NAME_MAX);
+			random_name(ifname, IFNAMSIZ - 1);
+			assert_int_equal(overrides_set(&overrides, netns, ifname, i % 3, i % 2), 0);
+		}
+		text = overrides_text(&overrides);
+		assert_int_equal(overrides_parse(text, strlen(text), &again, &lost), 0);
+		assert_int_equal(lost, 0);
+		check_equal(&overrides, &again);
+	}
+}
+
+#define ENTRY(netns, ifname, mode)                                                                 \
+	"{\"netns\": \"" netns "\", \"ifname\": \"" ifname "\", \"mode\": \"" mode                 \
+	"\", \"until_reload\": false}"
+
+/* Those beside it stay; where it is known whom it was about, its packets are the tunnel's. */
+static void one_that_is_not_understood_is_lost_alone(void **state)
+{
+	static const struct {
+		const char *list, *entry;
+		const char *netns; /* NULL: nobody's */
+	} cases[] = {
+		{ "overrides", "1", NULL },
+		{ "overrides", "{}", NULL },
+		{ "overrides", ENTRY("", "b", "direct"), NULL },
+		{ "overrides", ENTRY("a", "0123456789abcdef", "direct"), NULL },
+		{ "overrides", ENTRY("a", "b", "sideways"), "a" },
+		{ "overrides", "{\"netns\": \"a\", \"ifname\": \"b\"}", "a" },
+		{ "overrides_hex", ENTRY("", "62", "direct"), NULL },
+		{ "overrides_hex", ENTRY("6", "62", "direct"), NULL },
+		{ "overrides_hex", ENTRY("6x", "62", "direct"), NULL },
+		{ "overrides_hex", ENTRY("6100", "62", "direct"), NULL },
+		{ "overrides_hex", ENTRY("61", "62", "sideways"), "a" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ELEMENTS_OF(cases); i++) {
+		_cleanup_(overrides_done) struct overrides overrides = { 0 };
+		bool hex = strcmp(cases[i].list, "overrides_hex") == 0;
+		char text[1024];
+		size_t lost;
+
+		(void)snprintf(text, sizeof(text),
+			"{\"version\": 1, \"overrides\": [%s%s], \"overrides_hex\": [%s]}",
+			hex ? "" : cases[i].entry,
+			hex ? ENTRY("z", "tun0", "shadow") : "," ENTRY("z", "tun0", "shadow"),
+			hex ? cases[i].entry : "");
+		assert_int_equal(overrides_parse(text, strlen(text), &overrides, &lost), 0);
+		assert_int_equal(lost, 1);
+		assert_true(overrides_has(&overrides, "z", "tun0"));
+		assert_int_equal(overrides.n, cases[i].netns ? 2 : 1);
+		if (cases[i].netns)
+			assert_int_equal(overrides.list[0].mode, MAPS_MODE_TUNNEL);
+	}
+}
+
 static void another_text_is_refused(void **state)
 {
 	static const char *const texts[] = { "", "[]", "{}", "{\"version\": 1}",
-		"{\"version\": 2, \"overrides\": []}", "{\"version\": 1, \"overrides\": [1]}",
-		"{\"version\": 1, \"overrides\": [{\"netns\": \"a\", \"ifname\": \"0123456789abcdef\", "
-		"\"mode\": \"direct\", \"until_reload\": false}]}",
-		"{\"version\": 1, \"overrides\": [{\"netns\": \"a\", \"ifname\": \"b\", "
-		"\"mode\": \"\", \"until_reload\": false}]}" };
+		"{\"version\": 2, \"overrides\": []}", "{\"version\": 1, \"overrides\": {}}",
+		"{\"version\": 1, \"overrides\": [], \"overrides_hex\": {}}" };
 	struct overrides overrides = { .n = 42 };
+	size_t lost;
 
 	(void)state;
 	for (size_t i = 0; i < ELEMENTS_OF(texts); i++)
-		assert_int_equal(overrides_parse(texts[i], strlen(texts[i]), &overrides), -EBADMSG);
+		assert_int_equal(
+			overrides_parse(texts[i], strlen(texts[i]), &overrides, &lost), -EBADMSG);
 	assert_int_equal(overrides.n, 42);
 }
 
@@ -197,6 +289,8 @@ int main(void)
 		cmocka_unit_test(it_stays_where_it_was_given),
 		cmocka_unit_test(it_lifts_no_distrust),
 		cmocka_unit_test(text_brings_them_back),
+		cmocka_unit_test(text_brings_back_any_name),
+		cmocka_unit_test(one_that_is_not_understood_is_lost_alone),
 		cmocka_unit_test(another_text_is_refused),
 		cmocka_unit_test(there_is_a_bound),
 	};
