@@ -192,10 +192,12 @@ static const struct status_interface *find_interface(
 	return NULL;
 }
 
-/* What this agent attached there; 0: nothing. */
+/* What this agent attached there, and may be there still; 0: nothing. */
 static uint32_t known_program(const struct status_interface *interface)
 {
-	return interface ? interface->attachment.program_id : 0;
+	if (!interface)
+		return 0;
+	return interface->attachment.program_id ?: interface->left_program;
 }
 
 static const char *attach_error(int r)
@@ -267,8 +269,9 @@ void interfaces_replace_program(struct interfaces *interfaces, struct dataplane 
 {
 	interfaces->dataplane = dataplane;
 	interfaces->stale = true;
+	/* Which one is there must be known until then: its pin may be gone, and the pass come to nothing. */
 	for (size_t i = 0; i < interfaces->n; i++)
-		interfaces->list[i].attachment.program_id = 0;
+		interfaces->list[i].replaced = true;
 }
 
 static bool is_attached(const struct status_interface *interface)
@@ -322,6 +325,20 @@ static int attach(const struct interfaces *interfaces, const struct host_interfa
 	return known != 0 ? dataplane_attach(interfaces->dataplane, wanted, known, ret) : r;
 }
 
+/* What may be there still though attaching failed with `r`. */
+static uint32_t left_program(const struct status_interface *old, int r)
+{
+	switch (r) {
+	case -ENODEV: /* gone with its interface */
+	case -ENOENT: /* taken off, as it cannot be pinned */
+	case -EEXIST: /* somebody else's is there */
+	case -EBUSY:  /* guard_one() took it off */
+		return 0;
+	default:
+		return known_program(old);
+	}
+}
+
 static struct status_interface attach_one(
 	struct interfaces *interfaces, const struct host_interface *wanted)
 {
@@ -344,7 +361,7 @@ static struct status_interface attach_one(
 	if ((error_may_pass(r) && there == 0) || (r == 0 && error_may_pass(there)) ||
 		(error_may_pass(r) && error_may_pass(there)))
 		return *old;
-	if (r == 0 && there == 0) {
+	if (r == 0 && there == 0 && !old->replaced) {
 		interface.attachment = old->attachment;
 	} else if (r == 0) {
 		r = attach(interfaces, wanted, old, &interface.attachment);
@@ -354,7 +371,7 @@ static struct status_interface attach_one(
 			interfaces->may_pass = true;
 			return interface;
 		}
-		if (r == 0 && is_attached(old) && old->attachment.program_id != 0)
+		if (r == 0 && is_attached(old) && !old->replaced)
 			note_restored(&interface, wanted->name);
 		else if (r == 0)
 			log_about(LOG_NOTICE,
@@ -369,6 +386,7 @@ static struct status_interface attach_one(
 	if (r < 0) {
 		interface.attachment.error = r;
 		interface.error = attach_error(r);
+		interface.left_program = left_program(old, r);
 		if (!old || old->attachment.error != r) /* said once */
 			log_about(LOG_ERR,
 				&(const struct log_about){ .id = LOG_ID_NOT_ATTACHED,
@@ -403,7 +421,8 @@ static int detach_own(struct interfaces *interfaces, const struct status_interfa
 		uint32_t ifindex = former[i].attachment.ifindex;
 		int r;
 
-		if (!is_attached(&former[i]) || find_interface(interfaces, ifindex))
+		if ((!is_attached(&former[i]) && former[i].left_program == 0) ||
+			find_interface(interfaces, ifindex))
 			continue;
 		r = leave(ifindex, known_program(&former[i]), n_left);
 		if (r < 0) {
@@ -615,7 +634,8 @@ bool interfaces_check(struct interfaces *interfaces, enum attachment_kind kind)
 {
 	for (size_t i = 0; i < interfaces->n; i++)
 		if (interfaces->list[i].attachment.kind == kind &&
-			dataplane_check(&interfaces->list[i].attachment) < 0)
+			(interfaces->list[i].replaced ||
+				dataplane_check(&interfaces->list[i].attachment) < 0))
 			interfaces->attachments_stale = true;
 	return interfaces->attachments_stale;
 }

@@ -32,7 +32,10 @@ struct status_interface {
 	struct attachment attachment;
 	const char *error; /* NULL, or why nothing is attached */
 	uint64_t restored; /* times that somebody removed the program and it was attached anew */
-	uint64_t unpinned_usec;     /* since when it hangs there without its pin; 0: it has it */
+	uint64_t unpinned_usec; /* since when it hangs there without its pin; 0: it has it */
+	bool replaced;          /* another program is to take the place of this one */
+	/* What may be there still though nothing counts as attached; 0: nothing. Where its pin went, only this knows it. */
+	uint32_t left_program;
 	enum uplink_state next_hop; /* how its packets find their next hop */
 	struct offload_guard guard;
 };

@@ -398,8 +398,10 @@ static int clsact_attach(uint32_t ifindex, int program, uint32_t known)
 	}
 	r = pin_next(&pins, there, program);
 	/* All pins are gone. A link went with its own; a filter would outlive the only agent that knows it for ours. */
-	if (r == -ENOENT && there != 0 && there == known)
-		(void)remove_filter(ifindex);
+	if (r == -ENOENT && there != 0 && there == known) {
+		r = remove_filter(ifindex);
+		return r < 0 ? r : -ENOENT;
+	}
 	if (r < 0)
 		return r;
 	r = bpf_tc_attach(&hook, &options);

@@ -129,6 +129,30 @@ def test_they_are_removed_and_the_kernel_refuses_to_say_what_is_there(replies):
         wait_ways(replies, "direct")
 
 
+@only_clsact
+@pytest.mark.parametrize("call, number", [("sendmsg", "1+"), ("sendto", "2+")], ids=["before", "amid"])
+def test_they_are_made_anew_by_an_operator_and_the_pass_comes_to_nothing(replies, call, number):
+    """With the pins went what tells the filter from others', so the agent must not forget which program is its own: whether
+    the pass ends before the attachment, as nothing can be read, or in it: the kernel says what is there, and then
+    does nothing more."""
+    with start(command=(agent.AGENT,)) as running:
+        wait_ways(replies, "direct")
+        program = interface()["program_id"]
+        shutil.rmtree(agent.PINS)
+        refusal = faults.strace("-e", f"trace={call}", "-e", f"inject={call}:error=ENOBUFS:when={number}")
+        with faults.Tracer(running.process.pid, refusal), socket.socket(socket.AF_UNIX) as client:
+            client.connect("/run/ipipdirect/io.ipipdirect")
+            client.sendall(b'{"method": "io.ipipdirect.Attach"}\0')
+            # Somebody waits for it, so what came of each pass is written at once.
+            topology.wait_for(lambda: "the last pass failed" in str(agent.status()["agent"]["problems"]) or interface()["error"],
+                              "it failed", 20)
+            assert f"id {program} " in egress()
+        topology.wait_for(lambda: interface()["program_id"] != program and f"id {interface()['program_id']} " in egress(),
+                          "attached again", 20)
+        assert interface()["error"] is None
+        wait_ways(replies, "direct")
+
+
 def test_while_no_agent_runs(replies):
     """A filter stays without its pin, and its maps are nobody's. The next agent knows it by what the last one said."""
     with start():
