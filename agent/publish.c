@@ -119,13 +119,15 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
 }
 
 /*
- * It must not outlive the agent: it holds what the kernel takes from the program when an agent ends, and until
- * it is gone the locks. Nor may it go on as the agent, whatever happens.
+ * What shows that an agent lives, to the program and to others, it has as well, and lets go of before anything else; until
+ * then it takes a moment of a processor, at the agent's own priority. It must not outlive the agent all the same, nor go on as
+ * the agent, whatever happens.
  */
 __attribute__((noreturn)) static void be_child(const struct publisher *publisher, pid_t agent)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != agent)
 		_exit(ECANCELED);
+	dataplane_drop_alive(publisher->reconciler->dataplane);
 	for (size_t i = 0; i < ELEMENTS_OF(publisher->locks); i++)
 		(void)close(publisher->locks[i]);
 	(void)setpriority(PRIO_PROCESS, 0, CHILD_NICE); /* nobody waits for it */

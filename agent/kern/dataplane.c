@@ -49,6 +49,9 @@ void dataplane_free(struct dataplane *dataplane)
 {
 	if (!dataplane)
 		return;
+	/* What is attached goes on. A child may have the descriptor with which the kernel would end that. */
+	if (dataplane->skeleton)
+		(void)program_set_alive(dataplane->skeleton, false);
 	program_unmap_tables(&dataplane->tables);
 	direct_bpf__destroy(dataplane->skeleton);
 	free(dataplane);
@@ -204,6 +207,11 @@ bool dataplane_is_pinned(const struct dataplane *dataplane)
 
 	pin_path(PIN_JUMPS, dataplane->jumps_id, path);
 	return access(dataplane->directory, F_OK) == 0 && access(path, F_OK) == 0;
+}
+
+void dataplane_drop_alive(const struct dataplane *dataplane)
+{
+	program_drop_alive(dataplane->skeleton);
 }
 
 struct program_tables *dataplane_tables(struct dataplane *dataplane)

@@ -24,7 +24,12 @@ struct dataplane;
  * `max_rows`; else new ones, pinned beside. `strip_flags`: see strip.h. Nothing is attached yet.
  */
 int dataplane_load(uint32_t max_rows, uint64_t strip_flags, struct dataplane **ret);
+
+/* What it attached goes on, and believes nothing of the tables any more. */
 void dataplane_free(struct dataplane *dataplane);
+
+/* In a child: it is not to keep the program believing them when its parent is gone. See agent/kern/program.h. */
+void dataplane_drop_alive(const struct dataplane *dataplane);
 
 /* Where its maps are pinned, see map_dirs.h. */
 const char *dataplane_directory(const struct dataplane *dataplane);

@@ -3,6 +3,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "agent/kern/program.h"
 #include "agent/util/array.h"
@@ -76,6 +77,11 @@ int program_set_alive(struct direct_bpf *skeleton, bool alive)
 			return r;
 	}
 	return 0;
+}
+
+void program_drop_alive(const struct direct_bpf *skeleton)
+{
+	(void)close(bpf_map__fd(skeleton->maps.alive));
 }
 
 int program_map_tables(struct direct_bpf *skeleton, struct program_tables *ret)

@@ -21,9 +21,15 @@ int program_join(struct direct_bpf *skeleton);
 
 /*
  * Opens or closes the way through the fast program, which believes `front` and `uplinks`. The kernel
- * closes it when the process that loaded the object ends, however it does.
+ * closes it when nobody has the object's descriptors any more: when the process that loaded it ends, however it does.
  */
 int program_set_alive(struct direct_bpf *skeleton, bool alive);
+
+/*
+ * In a child of that process, which has the object's descriptors as well and would put that off. Closes the one that counts;
+ * the object is not to be destroyed there.
+ */
+void program_drop_alive(const struct direct_bpf *skeleton);
 
 /* The tables that the program shares with the one who loaded it, mapped into memory. */
 struct program_tables {

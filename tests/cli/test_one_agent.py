@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: MIT
 """There is one agent at a time: two would undo each other's work."""
 
+import pathlib
 import signal
+import socket
+import struct
 import subprocess
 import time
 
 import pytest
 
-from sandbox import AGENT, FILTERED
+from control import wait_for
+from sandbox import AGENT, FILTERED, PINS, hexed
+from tracing import failing
+
+N_ROWS = 4000  # of which no processor is so fast that the agent writes the status itself
+PROG_ARRAY = "map_type:\t3"
 
 
 def files(sandbox):
@@ -115,3 +123,39 @@ def test_who_may_only_look_keeps_no_agent_from_its_work(sandbox, how):
     while sandbox.run("flock", "--shared", "--nonblock", "/run/ipipdirect/lock", "true").returncode == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def rows_that_stay(sandbox):
+    """Of nobody known, while a namespace cannot be read."""
+    sandbox.once()
+    updates = []
+    for i in range(1, N_ROWS):
+        address = socket.inet_aton(f"45.0.{i >> 8}.{i & 255}")
+        value = address + struct.pack("=IHBxxxxx", i, 0, 0)
+        updates.append(f"map update pinned {PINS}/v1/remotes key {' '.join(hexed(address))} value {' '.join(hexed(value))}\n")
+    sandbox.write("/run/rows", "".join(updates))
+    sandbox.do("bpftool", "batch", "file", "/run/rows")
+    sandbox.do("mkdir", "-p", "/run/netns")
+    sandbox.do("ln", "-s", "/" + "x" * 300, "/run/netns/unknown")
+
+
+def held(pid):
+    """By what it is seen that an agent lives: the program arrays and the files of the run directory that a process has."""
+    place = pathlib.Path("/proc", str(pid))
+    arrays = sum(PROG_ARRAY in info.read_text(encoding="ascii") for info in (place / "fdinfo").iterdir())
+    return arrays, sorted(fd.readlink().name for fd in (place / "fd").iterdir() if "/run/ipipdirect/" in str(fd.readlink()))
+
+
+def test_a_child_that_writes_the_status_is_not_taken_for_the_agent(sandbox):
+    """However slow it is: with what is held by it, an agent that is gone would seem to live on, to the program as well."""
+    rows_that_stay(sandbox)
+    sandbox.start_agent(command=[AGENT])
+    children = pathlib.Path("/proc", str(sandbox.agent.pid), "task", str(sandbox.agent.pid), "children")
+    # That is what only a child does, before anything that takes long.
+    with failing(sandbox, "-e", "trace=setpriority", "-e", "inject=setpriority:delay_enter=60000000"):
+        sandbox.do("ip", "netns", "add", "other")
+        wait_for(lambda: children.read_text(encoding="ascii"))
+        child = int(children.read_text(encoding="ascii").split()[0])
+        wait_for(lambda: held(child)[1] == [])
+        assert held(sandbox.agent.pid) == (2, ["agent.lock", "lock"])
+        assert held(child) == (1, []), "it has the parts, which are pinned as well"

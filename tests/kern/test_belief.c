@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the attached program believes of an agent: not longer than somebody keeps it true. With a real program, in network and
+ * mount namespaces of the test's own.
+ */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/kern/dataplane.h"
+#include "agent/kern/strip.h"
+#include "agent/util/cleanup.h"
+#include "agent/util/clock.h"
+#include "tests/unit/unit.h"
+
+#define ROWS 16
+#define FDS_MAX 256
+#define WITHIN (30 * USEC_PER_SEC)
+
+static struct dataplane *load(void)
+{
+	struct dataplane *dataplane = NULL;
+
+	assert_int_equal(dataplane_load(ROWS, strip_flags(), &dataplane), 0);
+	return dataplane;
+}
+
+/* Of our own descriptors: other agents of the machine have maps of that name. Returns its id. */
+static uint32_t find_alive(int *ret_fd)
+{
+	for (int fd = 0; fd < FDS_MAX; fd++) {
+		struct bpf_map_info info = { 0 };
+		uint32_t size = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(fd, &info, &size) == 0 &&
+			info.type == BPF_MAP_TYPE_PROG_ARRAY && strcmp(info.name, "alive") == 0) {
+			*ret_fd = fd;
+			return info.id;
+		}
+	}
+	fail_msg("no such map");
+	return 0;
+}
+
+/* Whether the program finds its way to what believes an agent. */
+static bool is_open(int alive)
+{
+	uint32_t found;
+
+	for (uint32_t i = 0; i < 2; i++)
+		if (bpf_map_lookup_elem(alive, &i, &found) == 0)
+			return true;
+	return false;
+}
+
+/* As a child has it that an agent made before a reload. */
+static void test_a_copy_of_the_descriptor_keeps_nothing_open(void **state)
+{
+	struct dataplane *dataplane = load();
+	_cleanup_close_ int copy = -1;
+	int alive;
+
+	(void)state;
+	(void)find_alive(&alive);
+	copy = fcntl(alive, F_DUPFD_CLOEXEC, 0);
+	assert_true(copy >= 0 && is_open(copy));
+	dataplane_free(dataplane);
+	assert_false(is_open(copy));
+}
+
+struct agent {
+	pid_t pid, child;
+	uint32_t alive;
+};
+
+/* An agent with a child that lives on, whatever becomes of it. */
+__attribute__((noreturn)) static void be_agent(int out)
+{
+	struct dataplane *dataplane = load();
+	struct agent agent = { .pid = getpid() };
+	int fd;
+
+	agent.alive = find_alive(&fd);
+	agent.child = fork();
+	if (agent.child == 0)
+		dataplane_drop_alive(dataplane);
+	/* The child says that it has let go. */
+	if (agent.child == 0 && write(out, &(struct agent){ .child = getpid() }, sizeof(agent)) < 0)
+		_exit(1);
+	if (agent.child > 0 && write(out, &agent, sizeof(agent)) < 0)
+		_exit(1);
+	for (;;)
+		(void)pause();
+}
+
+static bool is_open_still(uint32_t id)
+{
+	_cleanup_close_ int fd = bpf_map_get_fd_by_id(id);
+
+	return fd >= 0 && is_open(fd);
+}
+
+static void test_a_child_keeps_nothing_open_after_its_agents_death(void **state)
+{
+	struct agent said[2], agent;
+	uint64_t start = monotonic_usec();
+	bool was_open, stays_open;
+	int pipes[2];
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0)
+		be_agent(pipes[1]);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(read(pipes[0], &said[i], sizeof(said[i])), sizeof(said[i]));
+	agent = said[said[0].pid == pid ? 0 : 1];
+	was_open = is_open_still(agent.alive);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	/* The kernel empties it a moment later. */
+	while (is_open_still(agent.alive) && monotonic_usec() - start < WITHIN)
+		(void)usleep(1000);
+	stays_open = is_open_still(agent.alive);
+	assert_int_equal(kill(agent.child, SIGKILL), 0); /* it lived on until now */
+	assert_true(was_open && !stays_open);
+	(void)close(pipes[0]);
+	(void)close(pipes[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_copy_of_the_descriptor_keeps_nothing_open),
+		cmocka_unit_test(test_a_child_keeps_nothing_open_after_its_agents_death),
+	};
+
+	if (geteuid() != 0) {
+		(void)puts("1..0 # SKIP namespaces and BPF need root");
+		return 0;
+	}
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
+		mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL) < 0)
+		return EXIT_FAILURE;
+	return cmocka_run_group_tests_name("belief", tests, NULL, NULL);
+}
