@@ -611,12 +611,31 @@ void interfaces_place(struct interfaces *interfaces, const struct placement *pla
 	interfaces->is_off = false;
 }
 
+/*
+ * Routes changed, and are read in a while: until then nothing is believed of whom that is about. Of a single route it is
+ * known, so that routes that flap cost nobody else the shortcut.
+ */
+static void doubt_some(struct interfaces *interfaces, const struct bell *bell)
+{
+	struct maps_uplink *places = dataplane_tables(interfaces->dataplane)->uplinks;
+
+	if (bell->one_route)
+		for (size_t i = 0; i < MAPS_UPLINKS; i++) {
+			if (places[i].ifindex != 0)
+				uplink_mark(&places[i], &bell->route);
+		}
+	else if (interfaces_wait(interfaces) > ROUTES_PAUSE_MIN_USEC)
+		interfaces_doubt(interfaces);
+}
+
 bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell)
 {
 	bool minds = false;
 
-	if (bell->routes_changed && needs_routes(interfaces))
+	if (bell->routes_changed && needs_routes(interfaces)) {
 		minds = interfaces->stale = interfaces->untold = true;
+		doubt_some(interfaces, bell);
+	}
 	if ((bell->tc_changed && find_interface(interfaces, bell->tc_ifindex)) || bell->own_overrun)
 		minds = interfaces->attachments_stale = true;
 	return minds;
@@ -728,8 +747,10 @@ void interfaces_doubt(struct interfaces *interfaces)
 		return;
 	for (size_t i = 0; i < MAPS_UPLINKS; i++)
 		__atomic_store_n(&places[i].ifindex, 0, __ATOMIC_SEQ_CST);
+	/* The others' packets ask it as they did. */
 	for (size_t i = 0; i < interfaces->n; i++)
-		interfaces->list[i].next_hop = UPLINK_UNREAD;
+		if (interfaces->list[i].next_hop == UPLINK_SHORTCUT)
+			interfaces->list[i].next_hop = UPLINK_UNREAD;
 }
 
 /* The gateways that the program may send to: only those with a link-layer address have an entry. */
@@ -798,11 +819,12 @@ uint64_t interfaces_wait(const struct interfaces *interfaces)
 /* A host that speaks BGP may have a million of them, of which some change all the time. */
 static int read_routes(struct interfaces *interfaces, struct routes *ret)
 {
-	uint64_t start = monotonic_usec(), end;
+	/* The kernel lists them on our account. What others have of the processor meanwhile makes no pause longer. */
+	uint64_t start = clock_usec(CLOCK_THREAD_CPUTIME_ID);
 	int r = rtnl_read_routes(interfaces->rtnl, ret);
+	uint64_t took = clock_usec(CLOCK_THREAD_CPUTIME_ID) - start;
 
-	end = monotonic_usec();
-	interfaces->read_again = end + routes_pause(end - start);
+	interfaces->read_again = monotonic_usec() + routes_pause(took);
 	interfaces->route_reads++;
 	return r;
 }

@@ -45,7 +45,10 @@ void interfaces_replace_program(struct interfaces *interfaces, struct dataplane 
 /* Has it followed at once, whatever the pause between two reads of the routes. */
 void interfaces_place(struct interfaces *interfaces, const struct placement *placement);
 
-/* Whether a bell is about one of the interfaces. Notes what it says. */
+/*
+ * Whether a bell is about one of the interfaces. Notes what it says. Of the clients that changed routes may lead elsewhere the
+ * program believes nothing from here on, if not all routes are read right away.
+ */
 bool interfaces_ring(struct interfaces *interfaces, const struct bell *bell);
 
 /* Puts the program back where somebody took it off. Nobody else's is touched. 0, or -EAGAIN: once more. */
@@ -77,8 +80,8 @@ int interfaces_leave(struct interfaces *interfaces);
 bool interfaces_are_placed(const struct interfaces *interfaces);
 
 /*
- * After a pass that failed: where routes changed that the program was not told of, it shall ask the FIB until one is
- * told.
+ * Where routes changed that the program was not told of, it shall ask the FIB until it is told: after a pass that failed, or
+ * while they are not to be read yet.
  */
 void interfaces_doubt(struct interfaces *interfaces);
 

@@ -16,7 +16,7 @@ void routes_done(struct routes *routes)
 
 uint64_t routes_pause(uint64_t took)
 {
-	const uint64_t min = 10 * 1000, max = 5 * 1000 * 1000;
+	const uint64_t min = ROUTES_PAUSE_MIN_USEC, max = 5 * 1000 * 1000;
 
 	if (took > max / 10)
 		return max;
@@ -118,12 +118,12 @@ int routes_default_interfaces(const struct routes *routes, uint32_t **ret, size_
 	return 0;
 }
 
-static void mark(struct maps_uplink *uplink, const struct ip4_prefix *prefix)
+void uplink_mark(struct maps_uplink *uplink, const struct ip4_prefix *destination)
 {
-	uint32_t first = ntohl(prefix->address.be) >> (32 - MAPS_UPLINK_PREFIX), n = 1;
+	uint32_t first = ntohl(destination->address.be) >> (32 - MAPS_UPLINK_PREFIX), n = 1;
 
-	if (prefix->length < MAPS_UPLINK_PREFIX)
-		n = UINT32_C(1) << (MAPS_UPLINK_PREFIX - prefix->length);
+	if (destination->length < MAPS_UPLINK_PREFIX)
+		n = UINT32_C(1) << (MAPS_UPLINK_PREFIX - destination->length);
 	first &= ~(n - 1); /* with host bits it would end behind the map */
 	for (uint32_t i = first; i < first + n; i++)
 		uplink->routed[i / 8] |= (uint8_t)(1U << i % 8);
@@ -194,12 +194,12 @@ enum uplink_state uplink_make(
 		return state;
 	/* Routed as the default route says, but not for bpf/next_hop.h, which judges them by the FIB's answer. */
 	for (size_t i = 0; ip4_not_public(i, &prefix); i++)
-		mark(ret, &prefix);
+		uplink_mark(ret, &prefix);
 	for (size_t i = 0; i < routes->n; i++) {
 		const struct route *route = &routes->list[i];
 
 		if (!is_default(route) && is_looked_at(route->table))
-			mark(ret, &route->destination);
+			uplink_mark(ret, &route->destination);
 		if (is_default(route) && route->table == RT_TABLE_MAIN &&
 			(!best || route->metric < best->metric))
 			best = route;

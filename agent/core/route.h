@@ -33,8 +33,11 @@ struct routes {
 	bool rules_plain; /* no routing rules but the three that every host has */
 };
 
+#define ROUTES_PAUSE_MIN_USEC                                                                      \
+	(10 * 1000) /* in which bells that belong together are gathered anyway */
+
 /*
- * How long to leave the routes alone after reading them took `took`, both in microseconds: reading all
+ * How long to leave the routes alone after reading them took `took` of processor time, both in microseconds: reading all
  * of them anew for each change shall not take more than a tenth of a processor.
  */
 uint64_t routes_pause(uint64_t took);
@@ -69,6 +72,12 @@ enum uplink_state {
  */
 enum uplink_state uplink_make(
 	const struct routes *routes, uint32_t ifindex, struct maps_uplink *ret);
+
+/*
+ * Marks the clients that a route leads to, as far as they share a bit with it: they ask the FIB. The program may read it
+ * meanwhile.
+ */
+void uplink_mark(struct maps_uplink *uplink, const struct ip4_prefix *destination);
 
 /* Whether both say the same, apart from generation and gateway. */
 bool uplink_equal(const struct maps_uplink *a, const struct maps_uplink *b);

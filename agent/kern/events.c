@@ -107,6 +107,26 @@ static bool find_neighbour(struct nlmsghdr *message, struct bell *bell)
 	return false;
 }
 
+/* Where a route leads. Not a default one: of whom that decides is a matter of all the others. */
+static bool find_route(struct nlmsghdr *message, struct bell *bell)
+{
+	const struct rtmsg *header = NLMSG_DATA(message);
+	struct rtattr *attribute = (struct rtattr *)((char *)header + NLMSG_ALIGN(sizeof(*header)));
+	int left = (int)NLMSG_PAYLOAD(message, sizeof(*header));
+
+	if (message->nlmsg_len < NLMSG_LENGTH(sizeof(*header)) || header->rtm_family != AF_INET ||
+		header->rtm_dst_len == 0 || header->rtm_dst_len > 32)
+		return false;
+	for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+		if (attribute->rta_type != RTA_DST || RTA_PAYLOAD(attribute) < sizeof(struct ip4))
+			continue;
+		memcpy(&bell->route.address, RTA_DATA(attribute), sizeof(bell->route.address));
+		bell->route.length = header->rtm_dst_len;
+		return true;
+	}
+	return false;
+}
+
 static bool find_tc(struct nlmsghdr *message, struct bell *bell)
 {
 	const struct tcmsg *header = NLMSG_DATA(message);
@@ -141,6 +161,9 @@ static void ring_for(struct nlmsghdr *message, int32_t nsid, bell_fn *ring, void
 		break;
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
+		bell.routes_changed = true;
+		bell.one_route = find_route(message, &bell);
+		break;
 	case RTM_NEWRULE:
 	case RTM_DELRULE:
 	/* A route whose nexthop goes, or changes, need not be told of: net/ipv4/nexthop.c, __remove_nexthop_fib(). */

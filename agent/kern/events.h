@@ -6,7 +6,8 @@
  * for of these hundreds of namespaces would send far more than is wanted, and a socket cannot ask
  * for some groups of all and some groups of one. The third hears only which numbers the agent's namespace gives
  * and takes back, for whoever reads by number: no link that flaps can drown that. Their messages are bells: they
- * say where to look, never what is there.
+ * say where to look, never what is there. (That of a route says whom it is about, so that nothing is believed of those
+ * until somebody has looked.)
  */
 
 #include <stdbool.h>
@@ -24,7 +25,9 @@ struct bell {
 	bool nsid_taken;    /* … or lost it, with its life: the next one may get it at once */
 	int32_t changed_nsid;
 	bool routes_changed; /* a route, nexthop, rule or link of the agent's own namespace */
-	bool tc_changed;     /* a qdisc or filter of `tc_ifindex`, in the agent's own */
+	bool one_route;      /* and that is all: one route to `route`, which is not a default one */
+	struct ip4_prefix route;
+	bool tc_changed; /* a qdisc or filter of `tc_ifindex`, in the agent's own */
 	uint32_t tc_ifindex;
 	bool neighbour_changed; /* the entry of this neighbour */
 	uint32_t neighbour_ifindex;

@@ -25,6 +25,8 @@ static void ring(const struct bell *bell, void *userdata)
 	if (bell->nsid != NSID_OWN)
 		CHECK(!bell->veth_changed && !bell->nsid_given && !bell->nsid_taken);
 	CHECK(!bell->tc_changed || bell->tc_ifindex > 0);
+	CHECK(!bell->one_route ||
+		(bell->routes_changed && bell->route.length > 0 && bell->route.length <= 32));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

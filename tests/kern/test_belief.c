@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the attached program believes of an agent: not longer than somebody keeps it true. With a real program, in network and
- * mount namespaces of the test's own.
+ * What the attached program believes of an agent: not longer than somebody keeps it true, and not of whom routes may have
+ * changed. With a real program, in network and mount namespaces of the test's own.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/kern/dataplane.h"
+#include "agent/core/snapshot.h"
+#include "agent/interfaces.h"
+#include "agent/kern/events.h"
 #include "agent/kern/strip.h"
 #include "agent/util/cleanup.h"
 #include "agent/util/clock.h"
@@ -23,6 +27,8 @@
 
 #define ROWS 16
 #define FDS_MAX 256
+#define IFINDEX 2
+#define LONG_PAUSE (600 * USEC_PER_SEC)
 #define WITHIN (30 * USEC_PER_SEC)
 
 static struct dataplane *load(void)
@@ -137,11 +143,139 @@ static void test_a_child_keeps_nothing_open_after_its_agents_death(void **state)
 	(void)close(pipes[1]);
 }
 
+/* ---- routes that are not to be read yet */
+
+static bool is_marked(const struct maps_uplink *uplink, uint32_t address)
+{
+	uint32_t bit = address >> (32 - MAPS_UPLINK_PREFIX);
+
+	return uplink->routed[bit / 8] >> bit % 8 & 1;
+}
+
+struct follower {
+	struct dataplane *dataplane;
+	struct interfaces interfaces;
+	struct status_interface list;
+	struct maps_uplink *uplink;
+	int fd;
+};
+
+/* As after a read of the routes: the program has the shortcut, and they are left alone for `pause`. */
+static void told(struct follower *follower, uint64_t pause)
+{
+	follower->list.attachment.ifindex = IFINDEX;
+	follower->list.next_hop = UPLINK_SHORTCUT;
+	follower->interfaces = (struct interfaces){
+		.dataplane = follower->dataplane,
+		.read_again = monotonic_usec() + pause,
+		.list = &follower->list,
+		.n = 1,
+	};
+	follower->uplink = &dataplane_tables(follower->dataplane)->uplinks[IFINDEX % MAPS_UPLINKS];
+	*follower->uplink = (struct maps_uplink){ .ifindex = IFINDEX, .is_default = 1 };
+}
+
+static void ring(const struct bell *bell, void *userdata)
+{
+	assert_true(interfaces_ring(userdata, bell) || !bell->routes_changed);
+}
+
+/* What `command` has the kernel tell. */
+static void hear(struct follower *follower, const char *command)
+{
+	assert_int_equal(system(command), 0);
+	assert_int_equal(
+		events_read(follower->fd, EVENTS_OWN_NETNS, NSID_NONE, ring, &follower->interfaces),
+		0);
+	assert_true(follower->interfaces.stale && follower->interfaces.untold);
+}
+
+static void test_of_a_route_that_is_added_at_once_nothing_is_believed(void **state)
+{
+	struct follower *follower = *state;
+
+	told(follower, LONG_PAUSE);
+	assert_false(is_marked(follower->uplink, 0x09090901));
+	hear(follower, "ip route add 9.9.9.0/24 dev lo");
+	assert_true(is_marked(follower->uplink, 0x09090901));
+	assert_false(is_marked(follower->uplink, 0x09070901));
+	/* All others have the shortcut as before. */
+	assert_int_equal(follower->uplink->ifindex, IFINDEX);
+	assert_int_equal(follower->list.next_hop, UPLINK_SHORTCUT);
+	hear(follower, "ip route del 9.9.9.0/24 dev lo");
+	assert_int_equal(follower->uplink->ifindex, IFINDEX);
+}
+
+static void test_what_may_be_about_all_is_believed_of_nobody(void **state)
+{
+	static const char *const commands[] = { "ip route add default dev lo metric 7",
+		"ip route del default dev lo metric 7", "ip rule add fwmark 1 lookup 77 pref 77",
+		"ip rule del pref 77", "ip nexthop add id 10 dev lo", "ip nexthop del id 10" };
+	struct follower *follower = *state;
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		told(follower, LONG_PAUSE);
+		hear(follower, commands[i]);
+		assert_int_equal(follower->uplink->ifindex, 0);
+		assert_int_equal(follower->list.next_hop, UPLINK_UNREAD);
+	}
+}
+
+static void test_lost_bells_may_be_about_all(void **state)
+{
+	const struct bell bell = { .nsid = NSID_OWN, .routes_changed = true, .own_overrun = true };
+	struct follower *follower = *state;
+
+	told(follower, LONG_PAUSE);
+	assert_true(interfaces_ring(&follower->interfaces, &bell));
+	assert_int_equal(follower->uplink->ifindex, 0);
+}
+
+/* Of few routes, which are read anew in milliseconds: a link that comes costs nobody the shortcut. */
+static void test_what_is_read_right_away_is_not_doubted(void **state)
+{
+	const struct bell bell = {
+		.nsid = NSID_OWN, .netns_changed = true, .routes_changed = true
+	};
+	struct follower *follower = *state;
+
+	told(follower, 0);
+	assert_true(interfaces_ring(&follower->interfaces, &bell));
+	assert_int_equal(follower->uplink->ifindex, IFINDEX);
+	assert_int_equal(follower->list.next_hop, UPLINK_SHORTCUT);
+}
+
+static int set_up(void **state)
+{
+	static struct follower follower;
+
+	follower.dataplane = load();
+	*state = &follower;
+	return events_open(EVENTS_OWN_NETNS, 0, &follower.fd);
+}
+
+static int tear_down(void **state)
+{
+	struct follower *follower = *state;
+
+	dataplane_free(follower->dataplane);
+	return close(follower->fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_copy_of_the_descriptor_keeps_nothing_open),
 		cmocka_unit_test(test_a_child_keeps_nothing_open_after_its_agents_death),
+		cmocka_unit_test_setup_teardown(
+			test_of_a_route_that_is_added_at_once_nothing_is_believed, set_up,
+			tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_what_may_be_about_all_is_believed_of_nobody, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_lost_bells_may_be_about_all, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_what_is_read_right_away_is_not_doubted, set_up, tear_down),
 	};
 
 	if (geteuid() != 0) {
@@ -150,7 +284,7 @@ int main(void)
 	}
 	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
 		mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-		mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL) < 0)
+		mount("bpf", "/sys/fs/bpf", "bpf", 0, NULL) < 0 || system("ip link set lo up") != 0)
 		return EXIT_FAILURE;
 	return cmocka_run_group_tests_name("belief", tests, NULL, NULL);
 }
