@@ -158,8 +158,11 @@ def test_links_lead_somewhere(path):
 def problems():
     """What status may list, as it prints it of several."""
     found = []
+    macros = dict(re.findall(r'#define (\w+)[ \\\n\t]+((?:"[^"]*"[ \\\n\t]*)+)',
+                             (ROOT / "agent" / "core" / "attachment.h").read_text(encoding="utf-8")))
     for name in ("status.c", "status_netns.c"):
         text = (ROOT / "agent" / "core" / name).read_text(encoding="utf-8")
+        text = re.sub(r"problems, (\w+)\);", lambda call: f"problems, {macros[call[1]]});", text)
         for call in re.findall(r'add_problem\(\s*problems,\s*((?:"(?:[^"\\]|\\.)*"\s*)+)', text):
             sentence = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', call))
             sentence = re.sub(r"(?<=[a-z])%s", "s", sentence)

@@ -18,7 +18,7 @@ def test_names_are_escaped(sandbox):
     sandbox.do("ip", "link", "set", "wan", "name", NAME)
     sandbox.do("ip", "link", "set", NAME, "up")
     sandbox.do("ip", "route", "add", "default", "via", "198.18.0.1", "dev", NAME)
-    for options in (["--once"], ["--dry-run"]):
+    for options in (["--dry-run"], ["--once"]):
         done = sandbox.run(AGENT, *options, text=False)
         assert done.returncode == 0, done.stderr
         assert re.fullmatch(rb"[\x20-\x7e\n]*", done.stdout + done.stderr), done.stdout + done.stderr

@@ -142,4 +142,4 @@ def test_the_run_directory_gets_full_and_empty_again(sandbox):
     wait_for(lambda: sandbox.read_status()["agent"]["passes"] > before["agent"]["passes"], "written again")
     wait_well(sandbox)
     # Between two of its writings.
-    wait_for(lambda: sandbox.do("ls", "-A", RUN).split() == ["agent.lock", "io.ipipdirect", "lock", "status.json"], "nothing is left behind")
+    wait_for(lambda: sandbox.do("ls", "-A", RUN).split() == ["agent.lock", "held.json", "io.ipipdirect", "lock", "status.json"], "nothing is left behind")

@@ -274,6 +274,22 @@ static void copy_rows(const struct rows *from, struct rows *ret)
 	}
 }
 
+/* Whether a remote that is to become a shared one keeps the row of its own source, as there is no room for that below it. */
+static bool keeps_own(const struct rows *maps, const struct rows *desired)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct row *row = &maps->list[i];
+
+		if (row->map != ROW_REMOTES || !(row->entry.flags & MAPS_FLAG_OWN_SOURCE))
+			continue;
+		for (size_t j = 0; j < desired->n; j++)
+			if (row_compare(row, &desired->list[j]) == 0 &&
+				(desired->list[j].entry.flags & MAPS_FLAG_SHARED))
+				return true;
+	}
+	return false;
+}
+
 static void apply_all(struct rows *maps, const struct plan *plan, const struct rows *desired,
 	bool complete, uint32_t max_rows)
 {
@@ -291,7 +307,7 @@ static void apply_all(struct rows *maps, const struct plan *plan, const struct r
 			check_step(&before, maps, desired, complete, roomy, op->row.remote);
 		}
 	}
-	if (!complete || !roomy)
+	if (!complete || !roomy || (max_rows == ROWS_TIGHT && keeps_own(maps, desired)))
 		return;
 	CHECK(maps->n == desired->n);
 	for (size_t i = 0; i < maps->n; i++) {
