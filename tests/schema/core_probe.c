@@ -135,8 +135,8 @@ static void set_scene(struct scene *scene)
 	assert_int_equal(config_parse(config_text, strlen(config_text), &scene->config, &error), 0);
 	assert_int_equal(
 		overrides_set(&scene->overrides, "minecraft", "tun0", MAPS_MODE_DIRECT, true), 0);
-	assert_int_equal(
-		tunnels_make(&scene->snapshot, &scene->config, &scene->overrides, NULL, &scene->tunnels),
+	assert_int_equal(tunnels_make(&scene->snapshot, &scene->config, &scene->overrides, NULL,
+				 &scene->tunnels),
 		0);
 	assert_int_equal(desired_make(&scene->tunnels, &present, &scene->rows), 0);
 	assert_true(scene->rows.n <= sizeof(scene->counters) / sizeof(scene->counters[0]));
