@@ -134,6 +134,25 @@ __attribute__((noreturn)) static void be_child(const struct publisher *publisher
 	_exit(-write_status(publisher));                /* errno fits */
 }
 
+/*
+ * Not once, as is the default: of a child that somebody traces (strace -f) the descriptor rings already while waitid() knows
+ * nothing yet (kernel/exit.c, wait_consider_task()), and a source that has rung once would never hear of its end
+ * (sd-event.c, process_pidfd()). From once to always alone changes nothing in the epoll set, so it goes by
+ * off. The loop turns without a pause then, for as long as the tracer takes to let go of it.
+ */
+static int watch_child(struct publisher *publisher, pid_t pid)
+{
+	int r = sd_event_add_child(
+		publisher->event, &publisher->child, pid, WEXITED, on_child, publisher);
+
+	if (r < 0)
+		return r;
+	if ((r = sd_event_source_set_enabled(publisher->child, SD_EVENT_OFF)) < 0 ||
+		(r = sd_event_source_set_enabled(publisher->child, SD_EVENT_ON)) < 0)
+		publisher->child = sd_event_source_unref(publisher->child);
+	return r;
+}
+
 static int start_child(struct publisher *publisher)
 {
 	pid_t agent = getpid(), pid = fork();
@@ -143,8 +162,7 @@ static int start_child(struct publisher *publisher)
 		return -errno;
 	if (pid == 0)
 		be_child(publisher, agent);
-	r = sd_event_add_child(
-		publisher->event, &publisher->child, pid, WEXITED, on_child, publisher);
+	r = watch_child(publisher, pid);
 	if (r < 0) {
 		(void)waitpid(pid, NULL, 0);
 		return r;

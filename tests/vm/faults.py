@@ -200,8 +200,12 @@ def start_traced(arguments):
     return process, ready
 
 
+def children(pid):
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+
+
 def tracee(process):
-    return int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()[0])
+    return children(process.pid)[0]
 
 
 def kill_traced(process):

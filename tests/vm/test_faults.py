@@ -24,6 +24,7 @@ import pathlib
 import random
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -31,8 +32,10 @@ import agent
 import faults
 import fleet
 import injection
+import kernel
+import topology
 import traffic
-from faults import AtWork, Change, Harm, Report, arguments_of, new_agent, start_traced, strace, wait_right
+from faults import AtWork, Change, Harm, Report, arguments_of, lists, new_agent, start_traced, strace, wait_right
 from kernel import has_tcx
 
 SEED = int(os.environ.get("IPIPDIRECT_SEED", "1"))
@@ -287,6 +290,26 @@ def change_one(work):
     work.change(0)
 
 
+def has_ended(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
+
+
+def trace_a_child(work):
+    """As strace -f does, but slowly: for a while it has ended, and the agent, which is woken for that, cannot see it."""
+    def is_traced():
+        for pid in faults.children(work.running.process.pid):
+            with contextlib.suppress(OSError):  # it has just ended
+                kernel.trace(pid)
+                return pid
+        return None
+
+    work.change(0)
+    child = topology.wait_for(is_traced, "a child", faults.LIMIT)
+    topology.wait_for(lambda: has_ended(child), "its end", faults.LIMIT)
+    time.sleep(0.5)
+    os.waitpid(child, 0)
+
+
 def test_while_a_child_writes_the_status(world, expected, crowd):
     """Of many tunnels. What it cannot do is tried again; the map is none of its business."""
     report, rng = Report("status", SEED), random.Random(SEED)
@@ -296,4 +319,7 @@ def test_while_a_child_writes_the_status(world, expected, crowd):
         places = work.places()
         assert {"openat", "write", "renameat"} <= {call for call, _ in places}, "no child wrote a status"
         try_all(world, work, cases(places, [], rng, some=2))
+        trace_a_child(work)
+        work.change(0)
+        topology.wait_for(lambda: lists(everything), "a status of what came after it", faults.LIMIT)
     report.end({call for call, _ in places})
