@@ -235,15 +235,20 @@ class Stream(threading.Thread):
 
 
 @contextlib.contextmanager
-def three_servers():
-    """A world with three game servers that answer, of two models, two of them behind one remote, and whose neighbours are known:
-    what is counted from here on goes its way from the first packet."""
-    with topology.World("ACC") as world, contextlib.ExitStack() as echoes:
+def servers_that_answer(models):
+    """A world with a game server for each letter of models, and whose neighbours are known: what is counted from here on goes its
+    way from the first packet."""
+    with topology.World(models) as world, contextlib.ExitStack() as echoes:
         for server in world.servers.values():
             echoes.enter_context(UdpServer(server))
             with udp_client(world) as client:
                 udp_ask(client, server.public)
         yield world
+
+
+def three_servers():
+    """Of two models, two of them behind one remote."""
+    return servers_that_answer("ACC")
 
 
 class Unharmed:
@@ -282,6 +287,8 @@ class Unharmed:
         return {way for way in ("direct", "ipip") if after[f"host_{way}"] > before[f"host_{way}"]}
 
     def __exit__(self, exception, *_):
+        if not exception:
+            self.more()  # or nobody would see that a stream has ceased to ask
         results = [stream.stop() for stream in self.streams]
         after = self.world.counters()
         self.sent = sum(sent for sent, _, _ in results)
