@@ -4,11 +4,13 @@
 import contextlib
 import json
 import os
+import socket
 import subprocess
 
 import pytest
 
 import agent
+import kernel
 import topology
 import traffic
 
@@ -56,13 +58,32 @@ def namespace_of_a_user(name, *commands):
     os.symlink(f"/proc/{holder.pid}/ns/net", f"/run/netns/{name}")
     reload()
     try:
-        yield
+        yield holder.pid
     finally:
         os.unlink(f"/run/netns/{name}")
         holder.stdin.close()
         holder.wait(30)
         holder.stdout.close()
         reload()
+
+
+@contextlib.contextmanager
+def underlay_for(pid, *commands):
+    """That the tunnels in its namespace may send; and what root does there besides."""
+    topology.run("ip", "-batch", "-", text_in="\n".join([
+        f"link add v77 type veth peer name eth0 netns {pid}", "address add 10.9.77.1/24 dev v77", "link set v77 up"]) + "\n")
+    topology.run("nsenter", "--net", "--target", str(pid), "ip", "-batch", "-", text_in="\n".join([
+        "address add 10.9.77.2/24 dev eth0", "link set eth0 up", *commands]) + "\n")
+    try:
+        yield
+    finally:
+        topology.run("ip", "link", "delete", "v77")
+
+
+def send(pid):
+    """A packet to a client, by the namespace's own routes."""
+    with open(f"/proc/{pid}/ns/net", "rb") as netns, kernel.socket_in(netns.fileno(), socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"hello", (topology.CLIENT, traffic.PORT))
 
 
 def tunnels(netns):
@@ -92,7 +113,7 @@ def test_a_user_takes_nothing_over(world, victims):
             *ipip("same0", one.remote, f"{one.inner}/32"),  # cannot be told apart from it
             *ipip("other0", two.remote, "10.0.77.2/32"),  # shares its POP
             *ipip("claim0", "198.18.77.2", f"{two.public}/32"),  # the address of another
-            *ipip("own0", OWN, "10.0.77.2/32")):
+            *ipip("own0", OWN, "10.0.77.2/32")) as evil:
         found = tunnels("evil")
         assert set(found) == {"same0", "other0", "claim0", "own0"} | set(found) & {"tunl0"}
         for name, tunnel in found.items():
@@ -102,6 +123,11 @@ def test_a_user_takes_nothing_over(world, victims):
         assert agent.map_now() == before
         # What leaves by "other0" is not the second server's.
         assert [entry["own_source"] for entry in agent.status()["entries"] if entry["remote"] == two.remote] == [True]
+        with underlay_for(evil, f"route add {two.remote} via 10.9.77.1", f"route add {topology.CLIENT} dev other0 src 10.0.77.2"):
+            counted = world.counters()
+            send(evil)
+            topology.wait_for(lambda: world.counters()["host_ipip"] == counted["host_ipip"] + 1, "the tunnel carries it")
+            assert world.counters()["host_direct"] == counted["host_direct"]
         assert_direct(world, 1, 2)
         assert agent.status()["agent"]["state"] == "ok", "no user gives the operator an alarm"
     assert agent.map_now() == before
