@@ -111,13 +111,24 @@ def places_at_start(expected, prepare):
     return injection.places_in(text, after), injection.parts_of(parts, injection.reads_before(text, after))
 
 
-def is_up(process, expected, report):
-    """Whether it makes the map right, or ends instead."""
-    try:
-        report.recovered(wait_right(expected))
-    except AssertionError:
+def is_up(process, expected, report, started):
+    """Whether it makes the map right, in time from its start on and so from the fault on, or ends instead."""
+    lied = False
+
+    def is_over():
+        nonlocal lied
         if process.poll() is None:
-            raise
+            with contextlib.suppress(IndexError, OSError):  # it is just ending
+                lied = lied or faults.is_lying_at_start(expected, faults.tracee(process))
+        return process.poll() is not None or faults.is_right(expected)
+
+    with contextlib.suppress(AssertionError):
+        topology.wait_for(is_over, "", faults.LIMIT)
+    seconds = time.monotonic() - started
+    assert not lied, "it said ok, and the map was wrong"
+    if process.poll() is None:
+        assert faults.is_right(expected) and seconds <= faults.RECOVERS, f"{seconds:.1f} s after its start: {faults.what_is_wrong(expected)}"
+        report.recovered(seconds)
     with contextlib.suppress(subprocess.TimeoutExpired):  # what comes after the first pass
         process.wait(0.2)
     return process.poll() is None
@@ -125,9 +136,10 @@ def is_up(process, expected, report):
 
 def start_with(case, expected, report):
     """Returns whether it got ready."""
+    started = time.monotonic()
     process, ready = start_traced(arguments_of(*case))
     try:
-        if ready and is_up(process, expected, report) and faults.end_traced(process):
+        if ready and is_up(process, expected, report, started) and faults.end_traced(process):
             faults.check_said()
             report.count["endured"] += 1
         else:
