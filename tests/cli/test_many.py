@@ -9,7 +9,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
 import namespaces  # pylint: disable=wrong-import-position
 
 NAMESPACES = int(os.environ.get("IPIPDIRECT_NAMESPACES", "300"))
-MIB, FDS = 64, 64
+MIB, FDS = 12 + NAMESPACES / 256, 64
 
 
 def test_bounded_memory_and_descriptors(sandbox):

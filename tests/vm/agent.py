@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import struct
@@ -89,6 +90,12 @@ def _resident(pid):
 
 def rss(pid):
     return _resident(pid)[0]
+
+
+def most_rss(pid):
+    """Since its start."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
 
 
 def own_memory(pid):
