@@ -274,9 +274,14 @@ static void copy_rows(const struct rows *from, struct rows *ret)
 	}
 }
 
-/* Whether a remote that is to become a shared one keeps the row of its own source, as there is no room for that below it. */
-static bool keeps_own(const struct rows *maps, const struct rows *desired)
+/*
+ * Whether a remote that is to become a shared one keeps the row of its own source, as there was no room for that below it. The
+ * next plan may find some.
+ */
+static bool keeps_own(const struct rows *maps, const struct rows *desired, uint32_t max_rows)
 {
+	if (max_rows != ROWS_TIGHT)
+		return false;
 	for (size_t i = 0; i < maps->n; i++) {
 		const struct row *row = &maps->list[i];
 
@@ -307,7 +312,7 @@ static void apply_all(struct rows *maps, const struct plan *plan, const struct r
 			check_step(&before, maps, desired, complete, roomy, op->row.remote);
 		}
 	}
-	if (!complete || !roomy || (max_rows == ROWS_TIGHT && keeps_own(maps, desired)))
+	if (!complete || !roomy || keeps_own(maps, desired, max_rows))
 		return;
 	CHECK(maps->n == desired->n);
 	for (size_t i = 0; i < maps->n; i++) {
@@ -369,7 +374,8 @@ static void pass(struct input *input, struct rows *maps, uint32_t max_rows)
 	apply_all(maps, &plan, &desired, complete, max_rows);
 	if (plan.n_no_room > 0)
 		return; /* what found no room may find what was freed */
-	check_done(&desired, maps, complete, max_rows);
+	if (!keeps_own(maps, &desired, max_rows))
+		check_done(&desired, maps, complete, max_rows);
 	check_rest(&snapshot, &config, maps, max_rows);
 }
 
