@@ -269,8 +269,10 @@ class Report:
         print(json.dumps({"phase": self.name, "seed": self.seed, "calls": len(calls), **self.count,
                           "slowest recovery, s": round(self.slowest, 2)}), flush=True)
         assert not self.failures, "\n".join(self.failures)
+        # The last of the calls of a kind are not always made, nor is a child; of few, that may be every other.
         for tried, not_reached in ("faults", "not reached"), ("lasting faults", "lasting, not reached"):
-            assert self.count[not_reached] <= max(1, self.count[tried] // 20), f"too few {tried} struck: {self.count}"
+            some = self.count[tried] // (20 if self.count[tried] > 20 else 2)
+            assert self.count[not_reached] <= some, f"too few {tried} struck: {self.count}"
 
 
 class Harm:
