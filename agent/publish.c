@@ -137,8 +137,8 @@ __attribute__((noreturn)) static void be_child(const struct publisher *publisher
 /*
  * Not once, as is the default: of a child that somebody traces (strace -f) the descriptor rings already while waitid() knows
  * nothing yet (kernel/exit.c, wait_consider_task()), and a source that has rung once would never hear of its end
- * (sd-event.c, process_pidfd()). From once to always alone changes nothing in the epoll set, so it goes by
- * off. The loop turns without a pause then, for as long as the tracer takes to let go of it.
+ * (sd-event.c, process_pidfd()). From once to always changes the epoll set only by way of off. The loop turns without a
+ * pause then, for as long as the tracer takes to let go of it.
  */
 static int watch_child(struct publisher *publisher, pid_t pid)
 {

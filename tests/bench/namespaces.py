@@ -10,16 +10,12 @@ The namespaces are bare, but for lo, and in a sandbox of their own, so no ipip d
 import json
 import os
 import pathlib
-import re
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../cli"))
+sys.path[:0] = [os.path.join(os.path.dirname(__file__), place) for place in ("../cli", "..")]
 import sandbox  # pylint: disable=wrong-import-position
-
-
-def memory(pid, name):
-    return int(re.search(rf"{name}:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+from memory import memory  # pylint: disable=wrong-import-position
 
 
 def processor(pid):
@@ -46,8 +42,8 @@ def figures(place, number):
         "start_cpu_s": at_start,
         "resync_s": round(time.monotonic() - start, 2),
         "resync_cpu_s": round(processor(pid) - at_start, 2),
-        "rss_mib": round(memory(pid, "VmRSS"), 1),
-        "most_rss_mib": round(memory(pid, "VmHWM"), 1),
+        "rss_mib": round(memory(pid, "VmRSS") / 2**20, 1),
+        "most_rss_mib": round(memory(pid, "VmHWM") / 2**20, 1),
         "fds": len(os.listdir(f"/proc/{pid}/fd")),
         "status_mib": round(len(place.do("cat", "/run/ipipdirect/status.json")) / 1048576, 1),
     }

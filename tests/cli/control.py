@@ -7,6 +7,7 @@ import time
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 import varlink  # pylint: disable=wrong-import-position
+from memory import memory  # pylint: disable=wrong-import-position
 
 NAME = "io.ipipdirect"
 CLIENTS, CLIENTS_ROOT = 64, 8
@@ -53,5 +54,4 @@ class Usage:
 
     def peak(self):
         """Bytes of memory, the most there were since then."""
-        lines = (self.proc / "status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+        return memory(self.proc.name, "VmHWM")

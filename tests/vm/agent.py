@@ -5,15 +5,18 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 
 import kernel
 import topology
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import varlink  # pylint: disable=wrong-import-position
 
 BUILD_DIR = os.environ["BUILD_DIR"]
 AGENT = os.path.join(BUILD_DIR, "agent/ipipdirectd")
@@ -22,6 +25,7 @@ FILTER = tuple(os.path.join(BUILD_DIR, "tests", name) for name in ("filtered", "
 FILTERED = (*FILTER, AGENT)
 CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
 PINS = "/sys/fs/bpf/ipipdirect"
+SOCKET = "/run/ipipdirect/io.ipipdirect"
 ENTRY_SIZE, SHARED = 16, 1  # schema/maps.h
 
 
@@ -92,12 +96,6 @@ def rss(pid):
     return _resident(pid)[0]
 
 
-def most_rss(pid):
-    """Since its start."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
-
-
 def own_memory(pid):
     """Bytes of the agent's own; shared pages are those of libraries and maps, which come as they are touched."""
     resident, shared = _resident(pid)
@@ -136,6 +134,17 @@ def until_complete(command):
 def status():
     with open("/run/ipipdirect/status.json", encoding="utf-8") as file:
         return json.load(file)
+
+
+def status_now():
+    """What the agent says itself; its file is written a while after each pass."""
+    with varlink.Client(SOCKET) as client:
+        return client.call("io.ipipdirect.GetStatus")["status"]
+
+
+def rows_told():
+    """Those of its file, as map_now()."""
+    return rows_in(status()["entries"])
 
 
 def quiet_for(seconds):

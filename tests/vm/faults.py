@@ -65,27 +65,31 @@ def is_right(expected):
     return False
 
 
+def is_wrongly_ok(expected, is_meant):
+    """Whether a status whose part about the agent is meant says "ok", and the map is wrong."""
+    with contextlib.suppress(OSError):
+        said = agent.status()["agent"]
+        return said["state"] == "ok" and is_meant(said) and map_now() != expected()
+    return False
+
+
 def is_lying(expected, since):
     """Whether it says "ok" of a complete pass that began after `since` (time.time()), and the map is wrong. A status has whole
     seconds, and what began before may have ended a second later."""
-    with contextlib.suppress(OSError):
-        said = agent.status()["agent"]
-        synced_at = datetime.datetime.fromisoformat(said["synced_at"]).timestamp() if said["synced_at"] else 0
-        return said["state"] == "ok" and synced_at >= since + 2 and map_now() != expected()
-    return False
+    def is_meant(said):
+        return bool(said["synced_at"]) and datetime.datetime.fromisoformat(said["synced_at"]).timestamp() >= since + 2
+
+    return is_wrongly_ok(expected, is_meant)
 
 
 def is_lying_at_start(expected, pid):
     """Whether that agent, whose every pass began after all there is to read, says "ok", and the map is wrong."""
-    with contextlib.suppress(OSError):
-        said = agent.status()["agent"]
-        return said["pid"] == pid and said["state"] == "ok" and map_now() != expected()
-    return False
+    return is_wrongly_ok(expected, lambda said: said["pid"] == pid)
 
 
 def lists(expected):
     """Whether the status is one of the map as it should be."""
-    return agent.rows_in(agent.status()["entries"]) == expected()
+    return agent.rows_told() == expected()
 
 
 def what_is_wrong(expected):

@@ -118,7 +118,7 @@ def test_they_are_removed_and_the_kernel_refuses_to_say_what_is_there(replies):
         refusal = faults.strace("-e", "trace=sendto", "-e", "inject=sendto:error=ENOBUFS")
         with faults.Tracer(running.process.pid, refusal), socket.socket(socket.AF_UNIX) as client:
             passes = agent.status()["agent"]["passes"]
-            client.connect("/run/ipipdirect/io.ipipdirect")
+            client.connect(agent.SOCKET)
             client.sendall(b'{"method": "io.ipipdirect.Detach"}\0')
             topology.wait_for(lambda: agent.status()["agent"]["passes"] >= passes + 3, "tried again", WITHIN)
             assert "direct" in egress()
@@ -141,7 +141,7 @@ def test_they_are_made_anew_by_an_operator_and_the_pass_comes_to_nothing(replies
         shutil.rmtree(agent.PINS)
         refusal = faults.strace("-e", f"trace={call}", "-e", f"inject={call}:error=ENOBUFS:when={number}")
         with faults.Tracer(running.process.pid, refusal), socket.socket(socket.AF_UNIX) as client:
-            client.connect("/run/ipipdirect/io.ipipdirect")
+            client.connect(agent.SOCKET)
             client.sendall(b'{"method": "io.ipipdirect.Attach"}\0')
             # Somebody waits for it, so what came of each pass is written at once.
             topology.wait_for(lambda: "the last pass failed" in str(agent.status()["agent"]["problems"]) or interface()["error"],

@@ -16,12 +16,11 @@ import pytest
 import agent
 import topology
 import traffic
+import varlink
 
-sys.path += [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parents[1] / "schema")]
-import varlink  # pylint: disable=wrong-import-position
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "schema"))
 from schemas import closed, validator  # pylint: disable=wrong-import-position
 
-SOCKET = "/run/ipipdirect/io.ipipdirect"
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +46,8 @@ def way(world, n=1):
 
 
 def tunnel_of(world, n=1):
-    (tunnel,) = [t for t in varlink_status()["tunnels"] if (t["netns"], t["ifname"]) == (world.servers[n].netns, "tun0")]
+    (tunnel,) = [t for t in agent.status_now()["tunnels"] if (t["netns"], t["ifname"]) == (world.servers[n].netns, "tun0")]
     return tunnel["mode"], tunnel["mode_source"]
-
-
-def varlink_status():
-    with varlink.Client(SOCKET) as client:
-        return client.call("io.ipipdirect.GetStatus")["status"]
 
 
 def test_mode_moves_the_traffic_of_one_tunnel(world, running):
@@ -77,7 +71,7 @@ def test_mode_moves_the_traffic_of_one_tunnel(world, running):
     assert code == 4 and step["text"].startswith("shadow, set by hand: ")
     assert ctl(*step["remedy"].split()[1:])[0] == 0
     assert way(world) == "direct" and tunnel_of(world) == ("direct", "default")
-    assert varlink_status()["mode_overrides"] == []
+    assert agent.status_now()["mode_overrides"] == []
 
 
 def test_people_are_told_what_was_done(world, running):
@@ -93,7 +87,7 @@ def test_people_are_told_what_was_done(world, running):
 def test_it_takes_less_than_a_second(world, running):
     """Until it is at work, which is when the agent answers. The best of some: the machine may be busy."""
     times = []
-    with varlink.Client(SOCKET) as client:
+    with varlink.Client(agent.SOCKET) as client:
         client.call("org.varlink.service.GetInfo")
         for mode in ("tunnel", None) * 3:
             start = time.monotonic()
@@ -150,7 +144,7 @@ def test_events_for_people(world, running):
     """The same events in the same order as the monitor has, and of each kind what one has to know."""
     server, wan = world.servers[2], agent.status()["interfaces"][0]
     agent.resync()
-    with varlink.Client(SOCKET) as client, told_to_people() as told:
+    with varlink.Client(agent.SOCKET) as client, told_to_people() as told:
         client.monitor()
         assert client.event()["reason"] == "begin"
         assert ctl("mode", server.netns, "tun0", "tunnel")[0] == 0
@@ -189,7 +183,7 @@ def test_events_for_people(world, running):
 
 def test_events_of_tunnels_and_rows(world, running):
     check = validator("ctl-events", closed)
-    with varlink.Client(SOCKET) as client:
+    with varlink.Client(agent.SOCKET) as client:
         client.monitor()
         assert client.event()["reason"] == "begin"
         assert ctl("mode", world.servers[2].netns, "tun0", "tunnel")[0] == 0
@@ -224,7 +218,7 @@ def test_events_of_tunnels_and_rows(world, running):
 
 
 def test_the_client_by_text_sets_a_mode(world, running):
-    with varlink.Client(SOCKET) as client:
+    with varlink.Client(agent.SOCKET) as client:
         name = {"netns": world.servers[1].netns, "ifname": "tun0"}
         assert client.call("io.ipipdirect.SetMode", **name, mode="tunnel") == {"tunnels": 1, "complete": True}
         assert way(world) == "tunnel"

@@ -47,12 +47,6 @@ def packets_seen(name):
     return dump[0]["formatted"]["value"]
 
 
-@pytest.fixture(scope="module")
-def world():
-    with traffic.three_servers() as made:
-        yield made
-
-
 @pytest.fixture(autouse=True)
 def nothing_of_theirs_left():
     yield

@@ -14,16 +14,7 @@ KILLS = 3
 RUN_DIR = pathlib.Path("/run/ipipdirect")
 
 
-@pytest.fixture(scope="module")
-def world():
-    with traffic.three_servers() as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    yield
-    agent.detach()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def test_killed_and_started_under_traffic(world):
@@ -60,10 +51,6 @@ def is_full():
     return filler.stat().st_size == before
 
 
-def has_told(rows):
-    return agent.rows_in(agent.status()["entries"]) == rows
-
-
 def test_with_a_full_run_directory(world):
     """What is told about the packets has no room. They go direct all the same; a tunnel that comes is in the map, and one that goes
     is not, also of an agent that starts meanwhile."""
@@ -83,7 +70,7 @@ def test_with_a_full_run_directory(world):
                 topology.run("ip", "-n", "late", "link", "add", "name", "z1", "type", "ipip", "remote", "45.0.0.2", "local", "10.9.77.2")
                 remotes.wait("45.0.0.2", ("45.0.0.2", 0))
                 replies.more()
-                assert has_told(own), "there is room for a status"
+                assert agent.rows_told() == own, "there is room for a status"
                 (RUN_DIR / "filler").unlink()
-                topology.wait_for(lambda: has_told({**own, ("45.0.0.2", None): "45.0.0.2"}), "told, when there is room", 30)
+                topology.wait_for(lambda: agent.rows_told() == {**own, ("45.0.0.2", None): "45.0.0.2"}, "told, when there is room", 30)
     topology.run("ip", "netns", "delete", "late")

@@ -5,9 +5,7 @@ meanwhile (the tunnel carries it), and it is told. What is not ours stays as it 
 import contextlib
 import json
 import os
-import pathlib
 import subprocess
-import sys
 import time
 
 import pytest
@@ -17,10 +15,6 @@ import topology
 import traffic
 from kernel import only_clsact, only_tcx
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-
-import varlink  # pylint: disable=wrong-import-position
-
 FOREIGN = os.path.join(agent.BUILD_DIR, "tests/vm/foreign.bpf.o")
 OURS = ("prio", "7", "handle", "0x69706970")
 WITHIN = 3.0  # a second, on a machine that emulates and is busy besides
@@ -28,7 +22,6 @@ CONFIG = "/tmp/config.json"
 TRIES = 5  # it may stand still for longer at any instant, but hardly each time
 N_ROUTES = 14000  # a read of them takes so long that the next one is more than a second away
 BEFORE_A_READ = 15  # tries: what is asked for takes as long itself where the machine is busy
-SOCKET = "/run/ipipdirect/io.ipipdirect"
 
 
 def size(max_entries):
@@ -124,15 +117,9 @@ def test_the_filter_is_replaced(replies):
     assert interface()["restored"] == before, "it was not there to be restored"
 
 
-def now():
-    """The status of this moment; the file's is written a while later."""
-    with varlink.Client(SOCKET) as client:
-        return client.call("io.ipipdirect.GetStatus")["status"]
-
-
 def changed(before, what):
     """The status, when it says so."""
-    status = now()
+    status = agent.status_now()
     return what(status) != what(before) and status
 
 
@@ -158,7 +145,7 @@ def routes_that_flap():
 def test_routes_that_flap_do_not_put_it_off(replies):
     """They are read seconds after they changed; the filter is back before, as the same status says."""
     def without_a_read(gateway, i):
-        before = now()
+        before = agent.status_now()
         after = topology.wait_for(lambda: changed(before, lambda status: status["agent"]["route_reads"]), "the routes read", 30)
         # They are stale again when the filter goes.
         topology.run("sh", "-ec", f"ip route add 11.0.1.{i} via {gateway}; tc filter del dev eth0 egress {' '.join(OURS)} bpf")

@@ -22,16 +22,7 @@ ABI = {THIS: 1, OTHER: 2}
 CONFIG = "/tmp/config.json"
 
 
-@pytest.fixture(scope="module")
-def world():
-    with traffic.three_servers() as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    yield
-    agent.detach()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def pins():
@@ -48,21 +39,17 @@ def check_taken_over(command):
     return interface["program_id"]
 
 
-def entries():
-    return agent.rows_in(agent.status()["entries"])
-
-
 def test_upgrade_and_downgrade(world):
     running = agent.Agent(command=(*agent.FILTER, THIS))
     with traffic.Unharmed(world) as replies:
-        programs, rows = [check_taken_over(THIS)], entries()
+        programs, rows = [check_taken_over(THIS)], agent.rows_told()
         for command, end in ((OTHER, running.__class__.kill), (OTHER, running.__class__.stop),
                              (THIS, running.__class__.kill), (THIS, running.__class__.stop)):
             end(running)
             replies.more()
             running = agent.Agent(command=(*agent.FILTER, command))
             programs.append(check_taken_over(command))
-            assert entries() == rows
+            assert agent.rows_told() == rows
             replies.more()
         assert len(set(programs)) == len(programs), "each time another program"
     running.stop()
@@ -108,13 +95,13 @@ def test_the_maps_get_another_size(world):
     configure(100)
     running = agent.Agent("--config", CONFIG)
     with traffic.Unharmed(world) as replies:
-        program, rows = check_taken_over(THIS), entries()
+        program, rows = check_taken_over(THIS), agent.rows_told()
         counted = direct_packets()
         assert agent.status()["map"]["max_rows"] == 100 and counted > 0
         configure(5000)
         running.process.send_signal(signal.SIGHUP)
         topology.wait_for(lambda: agent.status()["map"]["max_rows"] == 5000, "larger maps")
-        assert check_taken_over(THIS) != program and entries() == rows
+        assert check_taken_over(THIS) != program and agent.rows_told() == rows
         assert direct_packets() >= counted
         counted = direct_packets()
         replies.more()
@@ -123,6 +110,6 @@ def test_the_maps_get_another_size(world):
         running = agent.Agent("--config", CONFIG)
         assert agent.status()["map"]["max_rows"] == 200
         check_taken_over(THIS)
-        assert entries() == rows and direct_packets() >= counted
+        assert agent.rows_told() == rows and direct_packets() >= counted
         replies.more()
     running.stop()
