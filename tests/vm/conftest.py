@@ -11,6 +11,7 @@ import traffic
 def world():
     with traffic.three_servers() as made:
         yield made
+        agent.detach()
 
 
 @pytest.fixture

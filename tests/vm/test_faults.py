@@ -50,13 +50,6 @@ OTHER = os.path.join(agent.BUILD_DIR, "tests/vm/other/build/agent/ipipdirectd")
 
 
 @pytest.fixture(scope="module")
-def world():
-    with traffic.three_servers() as made:
-        yield made
-        agent.detach()
-
-
-@pytest.fixture(scope="module")
 def ships(world):
     with fleet.Fleet(3, uplink=False) as made:
         made.set_up(range(3))

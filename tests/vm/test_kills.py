@@ -36,13 +36,6 @@ KINDS = ("at start", "at work", "hanging", "at work", "at start")
 LONGEST = 0.8
 
 
-@pytest.fixture(scope="module")
-def world():
-    with traffic.three_servers() as made:
-        yield made
-        agent.detach()
-
-
 def end(process):
     process.kill()
     assert process.wait(30) == -signal.SIGKILL, "it ended before it was killed"

@@ -22,13 +22,6 @@ STALLS = int(os.environ.get("IPIPDIRECT_STALLS", "5"))
 TRIES = 20
 
 
-@pytest.fixture(scope="module")
-def world():
-    with traffic.three_servers() as made:
-        yield made
-        agent.detach()
-
-
 @pytest.fixture
 def running(world):
     """The agent, without a filter of system calls, as it is traced, and without a periodic pass."""
