@@ -108,22 +108,15 @@ static int add_no_room(struct plan *plan, const struct row *row)
 	return 0;
 }
 
+static int compare_rows(const void *a, const void *b)
+{
+	return row_compare(a, b);
+}
+
 static const struct row *find_row(const struct rows *rows, const struct row *key)
 {
-	size_t low = 0, high = rows->n;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int c = row_compare(&rows->list[middle], key);
-
-		if (c == 0)
-			return &rows->list[middle];
-		if (c < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	return rows->n > 0 ? bsearch(key, rows->list, rows->n, sizeof(*rows->list), compare_rows)
+			   : NULL;
 }
 
 static uint32_t count_map(const struct rows *rows, enum row_map map)
@@ -375,23 +368,20 @@ int plan_make(const struct rows *desired, const struct rows *have, const struct 
 	return 0;
 }
 
+static int compare_remote(const void *pkey, const void *pop)
+{
+	const struct ip4 *remote = pkey;
+	const struct plan_op *op = pop;
+
+	return ip4_compare(*remote, op->row.remote);
+}
+
 /* The operation that adds or changes the row of a remote. */
 static struct plan_op *find_remote_op(const struct plan *plan, struct ip4 remote)
 {
-	size_t low = plan->first_remote, high = low + plan->n_remotes;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int c = ip4_compare(plan->ops[middle].row.remote, remote);
-
-		if (c == 0)
-			return &plan->ops[middle];
-		if (c < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
+	return plan->n_remotes > 0 ? bsearch(&remote, &plan->ops[plan->first_remote],
+					     plan->n_remotes, sizeof(*plan->ops), compare_remote)
+				   : NULL;
 }
 
 /* Instead of a shared one: as it is, where that is right, or none. */
