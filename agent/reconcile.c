@@ -319,6 +319,13 @@ static const char *row_name(const struct row *row, char buf[static 64])
 	return buf;
 }
 
+static const char *which_packets(const struct maps_entry *entry)
+{
+	if (entry->flags & MAPS_FLAG_OWN_SOURCE)
+		return " from that source";
+	return entry->flags & MAPS_FLAG_PRIVATE_SOURCE ? " from private sources" : "";
+}
+
 /* "add remote 203.0.113.1 -> 203.0.113.1, direct (netns game1, tun0)" */
 static void describe(
 	const struct plan_op *op, const struct tunnels *tunnels, char *buf, size_t size)
@@ -330,8 +337,7 @@ static void describe(
 		(void)snprintf(what, sizeof(what), " shared, by inner source");
 	else if (op->verb != PLAN_REMOVE)
 		(void)snprintf(what, sizeof(what), " -> %s%s, %s",
-			IP4_FORMAT(((struct ip4){ entry->game_server_ip })),
-			entry->flags & MAPS_FLAG_OWN_SOURCE ? " from that source" : "",
+			IP4_FORMAT(((struct ip4){ entry->game_server_ip })), which_packets(entry),
 			maps_mode_name((enum maps_mode)entry->mode));
 	if (op->verb != PLAN_REMOVE && op->row.tunnel < tunnels->n) {
 		const struct tunnel *tunnel = &tunnels->list[op->row.tunnel];

@@ -86,6 +86,16 @@ static __always_inline bool find_source(
 	return true;
 }
 
+/* Is a row for packets with that inner source? */
+static __always_inline bool serves(const struct maps_entry *entry, __be32 inner_source)
+{
+	if (inner_source == entry->game_server_ip)
+		return true;
+	if (entry->flags & MAPS_FLAG_OWN_SOURCE)
+		return false;
+	return !(entry->flags & MAPS_FLAG_PRIVATE_SOURCE) || parse_is_private(inner_source);
+}
+
 /* Everything there is to look at. Returns why the packet stays on the tunnel, or NOT_KEPT. */
 static __always_inline int decide(struct __sk_buff *skb, __u32 l2_len, bool routes_known,
 	const struct outer *outer, struct maps_entry *entry, struct inner *ret_inner,
@@ -100,8 +110,7 @@ static __always_inline int decide(struct __sk_buff *skb, __u32 l2_len, bool rout
 
 	if (entry->flags & MAPS_FLAG_SHARED && !find_source(outer->destination, ret_inner, entry))
 		return MAPS_KEPT_NO_SOURCE;
-	if (entry->flags & MAPS_FLAG_OWN_SOURCE &&
-		ret_inner->head.ip.saddr != entry->game_server_ip)
+	if (!serves(entry, ret_inner->head.ip.saddr))
 		return MAPS_KEPT_NO_SOURCE;
 
 	reason = parse_l4(skb, l2_len, outer, ret_inner);

@@ -174,7 +174,10 @@ static __always_inline bool fast_decide(struct __sk_buff *skb, __u32 l2_len, str
 		return false;
 	if (ret_fast->slot & MAPS_FRONT_OWN_SOURCE && inner->saddr != ret_fast->game_server_ip)
 		return false;
-	ret_fast->slot &= ~MAPS_FRONT_OWN_SOURCE;
+	if (ret_fast->slot & MAPS_FRONT_PRIVATE_SOURCE && !parse_is_private(inner->saddr) &&
+		inner->saddr != ret_fast->game_server_ip)
+		return false;
+	ret_fast->slot &= ~MAPS_FRONT_FLAGS;
 	ret_fast->segments = skb->gso_segs ?: 1; /* the strip sets it to 0 */
 	ret_fast->total = total;
 	fast_set_checks(

@@ -26,19 +26,6 @@ static __always_inline bool next_hop_is_client(__be32 address)
 	return first != 0 && first != 127 && first < 224;
 }
 
-/*
- * The ranges of agent/core/ip4.c that are not public: RFC 1918, RFC 6598, RFC 3927. They are nobody's on the
- * Internet, so a gateway is a way there only where the host's network has them. Often it is a POP's network that has:
- * one that looks after its servers, or puts its own address in the client's place.
- */
-static __always_inline bool next_hop_is_private(__be32 address)
-{
-	const __u32 host = bpf_ntohl(address);
-
-	return host >> 24 == 10 || host >> 20 == (172 << 4 | 1) || host >> 16 == (192 << 8 | 168) ||
-	       host >> 22 == (100 << 2 | 1) || host >> 16 == (169 << 8 | 254);
-}
-
 /* The place where the agent may say something of this interface, or of another one. */
 static __always_inline struct maps_uplink *next_hop_uplink(struct __sk_buff *skb)
 {
@@ -162,9 +149,13 @@ static __always_inline bool next_hop_from_fib(struct __sk_buff *skb, __u32 l2_le
 	struct maps_uplink *uplink = next_hop_uplink(skb);
 	__u16 generation = uplink->generation;
 	struct bpf_fib_lookup fib;
-	const bool is_private = next_hop_is_private(inner->head.ip.daddr);
+	const bool is_private = parse_is_private(inner->head.ip.daddr);
 	long r;
 
+	/*
+	 * A gateway is a way to a private address only where the host's network has it. Often it is a POP's network that
+	 * has: one that looks after its servers, or puts its own address in the client's place.
+	 */
 	if (!next_hop_is_client(inner->head.ip.daddr) || (!l2_len && is_private))
 		return false;
 	/* The route that a local socket bound to this interface gets. */

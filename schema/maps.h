@@ -54,7 +54,16 @@ enum maps_flag {
 	MAPS_FLAG_EXEMPT_CLIENTS = 1 << 6,       /* look the client up in `exempt_clients` */
 	/* Only packets whose inner source is the game server IP itself. Only in `remotes`. */
 	MAPS_FLAG_OWN_SOURCE = 1 << 7,
+	/*
+	 * Only packets whose inner source is private (RFC 1918, RFC 6598, RFC 3927), or the game server IP itself. Of a tunnel
+	 * whose device has no public address: nobody knows what a public inner source is then, and the device may be about
+	 * to get it. Only in `remotes`.
+	 */
+	MAPS_FLAG_PRIVATE_SOURCE = 1 << 8,
 };
+
+/* Which packets a row of `remotes` is for; at most one of them. */
+#define MAPS_FLAGS_SOURCE (MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE | MAPS_FLAG_PRIVATE_SOURCE)
 
 #define MAPS_FLAGS_EXEMPT_A2S                                                                      \
 	(MAPS_FLAG_EXEMPT_A2S_INFO | MAPS_FLAG_EXEMPT_A2S_CHALLENGE |                              \
@@ -144,7 +153,7 @@ enum maps_jump {
 
 /*
  * `front`, an array: the rows of `remotes` that need no second look (mode direct, no flags but
- * MAPS_FLAG_OWN_SOURCE), once more, in buckets of one cache line. A row that finds its bucket full is
+ * MAPS_FLAG_OWN_SOURCE or MAPS_FLAG_PRIVATE_SOURCE), once more, in buckets of one cache line. A row that finds its bucket full is
  * served from `remotes`.
  *
  * Both words hold the remote, and each is read and written in one piece, so a reader cannot mix two
@@ -155,10 +164,12 @@ enum maps_jump {
 
 struct maps_front_way {
 	__u64 address; /* remote << 32 | game server IP, both as __be32 */
-	__u64 counter; /* remote << 32 | slot, with MAPS_FRONT_OWN_SOURCE for rows flagged so */
+	__u64 counter; /* remote << 32 | slot, with MAPS_FRONT_FLAGS for rows flagged so */
 };
 
 #define MAPS_FRONT_OWN_SOURCE (1U << 31)
+#define MAPS_FRONT_PRIVATE_SOURCE (1U << 30)
+#define MAPS_FRONT_FLAGS (MAPS_FRONT_OWN_SOURCE | MAPS_FRONT_PRIVATE_SOURCE)
 
 struct maps_front {
 	struct maps_front_way ways[MAPS_FRONT_WAYS];
@@ -179,7 +190,7 @@ static inline __u32 maps_front_index(__be32 remote, __u32 bits)
 #define MAPS_UPLINK_PREFIX 13 /* bits of an address that choose a bit of `routed` */
 
 struct maps_uplink {
-	__u32 ifindex; /* 0: nobody's, or being written */
+	__u32 ifindex; /* 0: nobody's, or being written; none that exists: not to be believed just now */
 	/*
 	 * Changes with the routes. The program adds it to what it learns from the FIB, so that nothing
 	 * learned from former routes is used.

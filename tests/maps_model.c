@@ -89,9 +89,12 @@ struct model_way model_look_up(const struct rows *maps, struct ip4 remote, struc
 		return way;
 	if (row->entry.flags & MAPS_FLAG_OWN_SOURCE && row->entry.game_server_ip != source.be)
 		return way;
+	if (row->entry.flags & MAPS_FLAG_PRIVATE_SOURCE && !ip4_is_private(source) &&
+		row->entry.game_server_ip != source.be)
+		return way;
 	way.game_server_ip = row->entry.game_server_ip;
 	way.mode = row->entry.mode;
-	way.flags = (uint16_t)(row->entry.flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE));
+	way.flags = (uint16_t)(row->entry.flags & ~MAPS_FLAGS_SOURCE);
 	if (way.flags & MAPS_FLAG_SERVER_PORTS)
 		way.server_ports = row->server_ports;
 	return way;

@@ -49,6 +49,16 @@ bool row_contents_equal(const struct row *a, const struct row *b)
 	       memcmp(&a->server_ports, &b->server_ports, sizeof(a->server_ports)) == 0;
 }
 
+bool row_serves(const struct row *row, struct ip4 inner_source)
+{
+	if (inner_source.be == row->entry.game_server_ip)
+		return true;
+	if (row->entry.flags & MAPS_FLAG_OWN_SOURCE)
+		return false;
+	return !(row->entry.flags & MAPS_FLAG_PRIVATE_SOURCE) || ip4_is_none(inner_source) ||
+	       ip4_is_private(inner_source);
+}
+
 static int compare_rows(const void *pa, const void *pb)
 {
 	return row_compare(pa, pb);
@@ -215,8 +225,7 @@ static bool is_held(const struct claim *claim, const struct rows *rows)
 
 	if (row && (row->entry.flags & MAPS_FLAG_SHARED))
 		row = find_row(rows, ROW_SOURCES, claim->remote, claim->inner_source);
-	if (row && (row->entry.flags & MAPS_FLAG_OWN_SOURCE) &&
-		claim->inner_source.be != row->entry.game_server_ip)
+	else if (row && !row_serves(row, claim->inner_source))
 		return false;
 	return row && row->entry.game_server_ip == claim->game_server_ip.be;
 }
@@ -378,6 +387,20 @@ static bool is_of_own_source(const struct claim *group, size_t n)
 }
 
 /*
+ * Whether the remote's address was taken for the group's as none of its own is public. One may be on its way to the
+ * device, or come back, while servers send from it already; a POP's address is not what their packets are to leave with.
+ */
+static bool is_of_private_source(const struct claim *group, size_t n, const struct tunnels *tunnels)
+{
+	for (size_t i = 0; i < n; i++)
+		if (tunnels->list[group[i].tunnel].address_source != SOURCE_AUTO_REMOTE ||
+			!(ip4_is_none(group[i].inner_source) ||
+				ip4_is_private(group[i].inner_source)))
+			return false;
+	return true;
+}
+
+/*
  * Whether a row of the remote is enough: every packet to it gets the same treatment, or it is of its own source. Not
  * where somebody else has a tunnel to it, or may have one, and the group's packets can be told from his by their
  * inner source: his stay on the tunnel then. Where the remote is the game server IP, what is sent to it is the group's.
@@ -482,9 +505,13 @@ static int add_remote_row(
 {
 	int r = add_row(rows, ROW_REMOTES, &group[0], tunnels);
 
-	if (r == 0 && is_of_own_source(group, n))
+	if (r < 0)
+		return r;
+	if (is_of_own_source(group, n))
 		rows->list[rows->n - 1].entry.flags |= MAPS_FLAG_OWN_SOURCE;
-	return r;
+	else if (is_of_private_source(group, n, tunnels))
+		rows->list[rows->n - 1].entry.flags |= MAPS_FLAG_PRIVATE_SOURCE;
+	return 0;
 }
 
 static int add_group(struct rows *rows, struct claim *group, size_t n,

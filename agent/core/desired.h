@@ -33,6 +33,8 @@ struct rows {
 int row_compare(const struct row *a, const struct row *b);
 /* Whether both ask for the same treatment; the slot does not count. */
 bool row_contents_equal(const struct row *a, const struct row *b);
+/* Whether a row of a remote that is not shared is for packets with that inner source; none: with any private one. */
+bool row_serves(const struct row *row, struct ip4 inner_source);
 void rows_sort(struct rows *rows);
 void rows_done(struct rows *rows);
 

@@ -15,9 +15,13 @@ static struct ip4 remote_of(uint64_t word)
 
 static uint64_t counter_of(const struct row *row)
 {
-	bool own = row->entry.flags & MAPS_FLAG_OWN_SOURCE;
+	uint32_t flags = 0;
 
-	return word(row->remote, row->entry.slot | (own ? MAPS_FRONT_OWN_SOURCE : 0));
+	if (row->entry.flags & MAPS_FLAG_OWN_SOURCE)
+		flags |= MAPS_FRONT_OWN_SOURCE;
+	if (row->entry.flags & MAPS_FLAG_PRIVATE_SOURCE)
+		flags |= MAPS_FRONT_PRIVATE_SOURCE;
+	return word(row->remote, row->entry.slot | flags);
 }
 
 /* In one piece, for a reader on another CPU. */
@@ -38,7 +42,7 @@ uint32_t front_bits(uint32_t max_rows)
 bool front_takes(const struct row *row)
 {
 	return row->map == ROW_REMOTES && row->entry.mode == MAPS_MODE_DIRECT &&
-	       (row->entry.flags & ~MAPS_FLAG_OWN_SOURCE) == 0;
+	       (row->entry.flags & ~(MAPS_FLAG_OWN_SOURCE | MAPS_FLAG_PRIVATE_SOURCE)) == 0;
 }
 
 /* The way of a remote; with remote 0.0.0.0, a free one. NULL: there is none. */

@@ -59,9 +59,14 @@ bool ip4_is_claimable(struct ip4 a)
 	return !in_ranges(a, forbidden_ranges, ELEMENTS_OF(forbidden_ranges));
 }
 
+bool ip4_is_private(struct ip4 a)
+{
+	return in_ranges(a, private_ranges, ELEMENTS_OF(private_ranges));
+}
+
 bool ip4_is_public(struct ip4 a)
 {
-	return ip4_is_claimable(a) && !in_ranges(a, private_ranges, ELEMENTS_OF(private_ranges));
+	return ip4_is_claimable(a) && !ip4_is_private(a);
 }
 
 bool ip4_not_public(size_t i, struct ip4_prefix *ret)

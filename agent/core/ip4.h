@@ -34,6 +34,9 @@ int ip4_compare(struct ip4 a, struct ip4 b);
 
 bool ip4_in_prefix(struct ip4 a, const struct ip4_prefix *prefix);
 
+/* Whether it is nobody's on the Internet, but may be a host's: RFC 1918, 100.64/10 (RFC 6598), link-local (RFC 3927). */
+bool ip4_is_private(struct ip4 a);
+
 /*
  * Whether an address can be a server's public one: not in RFC 1918, 100.64/10 (RFC 6598), loopback,
  * link-local, multicast, 0/8 or 240/4. Documentation ranges (RFC 5737) count as public.

@@ -250,8 +250,7 @@ static bool is_in(const struct rows *have, const struct row *row)
 
 	return above && !(above->entry.flags & MAPS_FLAG_SHARED) &&
 	       above->entry.game_server_ip == row->entry.game_server_ip &&
-	       (!(above->entry.flags & MAPS_FLAG_OWN_SOURCE) ||
-		       row->inner_source.be == row->entry.game_server_ip);
+	       row_serves(above, row->inner_source);
 }
 
 /* Who is in stays in: when a remote comes to be shared, who had it comes before who has nothing yet. */

@@ -169,10 +169,12 @@ json_t *status_row(const struct tunnels *tunnels, const struct row *row)
 {
 	struct ip4 game_server_ip = { row->entry.game_server_ip };
 
-	return json_pack("{s:o, s:o, s:o, s:b, s:b, s:s, s:o}", "remote", json_ip4(row->remote),
-		"inner_source", json_ip4(row->inner_source), "game_server_ip",
-		json_ip4(game_server_ip), "shared", (row->entry.flags & MAPS_FLAG_SHARED) != 0,
-		"own_source", (row->entry.flags & MAPS_FLAG_OWN_SOURCE) != 0, "mode",
+	return json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:o}", "remote",
+		json_ip4(row->remote), "inner_source", json_ip4(row->inner_source),
+		"game_server_ip", json_ip4(game_server_ip), "shared",
+		(row->entry.flags & MAPS_FLAG_SHARED) != 0, "own_source",
+		(row->entry.flags & MAPS_FLAG_OWN_SOURCE) != 0, "private_source",
+		(row->entry.flags & MAPS_FLAG_PRIVATE_SOURCE) != 0, "mode",
 		maps_mode_name((enum maps_mode)row->entry.mode), "tunnel",
 		make_tunnel_name(tunnels, row->tunnel));
 }

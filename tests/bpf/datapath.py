@@ -20,7 +20,7 @@ TC_ACT_UNSPEC = -1
 MODE_DIRECT, MODE_SHADOW, MODE_TUNNEL = range(3)
 FLAG_SHARED = 1
 FLAG_EXEMPT = {0x49: 1 << 1, 0x41: 1 << 2, 0x44: 1 << 3, 0x45: 1 << 4}  # by the letter that it exempts
-FLAG_SERVER_PORTS, FLAG_EXEMPT_CLIENTS, FLAG_OWN_SOURCE = 1 << 5, 1 << 6, 1 << 7
+FLAG_SERVER_PORTS, FLAG_EXEMPT_CLIENTS, FLAG_OWN_SOURCE, FLAG_PRIVATE_SOURCE = 1 << 5, 1 << 6, 1 << 7, 1 << 8
 SLOT_NONE = 0
 
 # The namespace.
@@ -121,6 +121,7 @@ def flags_of(entry):
     flags |= FLAG_SERVER_PORTS if entry.ports is not None else 0
     flags |= FLAG_EXEMPT_CLIENTS if entry.exempt_clients else 0
     flags |= FLAG_OWN_SOURCE if entry.own_source else 0
+    flags |= FLAG_PRIVATE_SOURCE if entry.private_source else 0
     return flags | sum(FLAG_EXEMPT[letter] for letter in entry.exempt)
 
 

@@ -32,6 +32,7 @@ class Entry:
     exempt: frozenset = frozenset()  # letters
     exempt_clients: bool = False
     own_source: bool = False
+    private_source: bool = False
     key: str = None  # what the row says that its key is; None: what it is
 
 
@@ -56,6 +57,10 @@ class Keep(Exception):
 PRIVATE_NETWORKS = "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16"
 
 
+def is_private(address):
+    return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in PRIVATE_NETWORKS)
+
+
 def next_hop(client):
     """The MAC address behind which the client is, in the namespace of datapath.py, or None."""
     address = ipaddress.ip_address(client)
@@ -66,7 +71,7 @@ def next_hop(client):
                 datapath.NEIGHBOUR: datapath.NEIGHBOUR_MAC}.get(client)
     if address.packed[0] in (0, 127) or address.packed[0] >= 224:
         return None  # no host's
-    if any(address in ipaddress.ip_network(network) for network in PRIVATE_NETWORKS):
+    if is_private(client):
         return None  # of some network, and the gateway's may be another one
     return datapath.GATEWAY_MAC
 
@@ -230,7 +235,7 @@ def judge_known(frame, outer, entry, config, gso_segs):
         if not found or is_anothers(found, header.source):
             raise Keep(entry.slot, "KEPT_NO_SOURCE")
         entry = found
-    if entry.own_source and header.source != entry.game_server_ip:
+    if (entry.own_source or entry.private_source and not is_private(header.source)) and header.source != entry.game_server_ip:
         raise Keep(entry.slot, "KEPT_NO_SOURCE")
     if header.total != len(packet):
         raise Keep(entry.slot, "KEPT_INNER_LENGTH")

@@ -21,6 +21,12 @@ CLIENT = "203.0.113.7"
 # Model A: the remote is the public address, the server has a private one.
 REMOTE_A, PRIVATE = "192.0.2.10", "10.0.0.2"
 SHADOWED, DRAINED = "192.0.2.11", "192.0.2.12"
+# The same, as the agent writes it where the device has no public address.
+REMOTE_P = "192.0.2.17"
+PRIVATE_EDGES = ("10.0.0.0", "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.0", "192.168.255.255",
+                 "100.64.0.0", "100.127.255.255", "169.254.0.0", "169.254.255.255")
+NEARLY_PRIVATE = ("9.255.255.255", "11.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0",
+                  "100.63.255.255", "100.128.0.0", "169.253.255.255", "169.255.0.0")
 # Model C: the POP is the remote, the server has the public address.
 POP_C, PUBLIC_C = "192.0.2.90", "192.0.2.20"
 # An address that a rule says, whatever the server has.
@@ -40,6 +46,7 @@ CONFIG = Config(
         REMOTE_A: Entry(REMOTE_A, slot=1),
         SHADOWED: Entry(SHADOWED, slot=2, mode=datapath.MODE_SHADOW),
         DRAINED: Entry(DRAINED, slot=3, mode=datapath.MODE_TUNNEL),
+        REMOTE_P: Entry(REMOTE_P, slot=18, private_source=True),
         POP_C: Entry(PUBLIC_C, slot=4, own_source=True),
         POP_RULE: Entry(RULED, slot=15, key="0.0.0.0"),
         MOVED: Entry(MOVED, slot=16, exempt_clients=True, key=REMOTE_A),  # has no place in front

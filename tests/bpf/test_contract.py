@@ -155,6 +155,18 @@ def test_an_address_that_a_rule_says_is_for_any_inner_source(configured):
         check(configured, tunnelled(udp()(source), POP_RULE), direct(udp()(RULED)), {(15, "direct"): (1, 79)})
 
 
+@pytest.mark.parametrize("source", [*PRIVATE_EDGES, REMOTE_P])
+def test_private_sources_alone(configured, source):
+    check(configured, tunnelled(udp()(source), REMOTE_P), direct(udp()(REMOTE_P)), {(18, "direct"): (1, 79)})
+
+
+@pytest.mark.parametrize("source", [*NEARLY_PRIVATE, PUBLIC_C, "127.0.0.1", "0.0.0.0", "255.255.255.255"])
+def test_a_public_source_of_a_device_that_has_none(configured, source):
+    """The address that is about to be given to it: what it sends must not leave with the POP's."""
+    frame = tunnelled(udp()(source), REMOTE_P)
+    check(configured, frame, frame, {(18, "KEPT_NO_SOURCE"): 1})
+
+
 @pytest.mark.parametrize("source,game_server_ip,slot", [
     (SHARED_1, SHARED_1, 6), (SHARED_2, SHARED_2, 7), (SHARED_PRIVATE, SHARED_3, 8)])
 def test_shared_remote_is_told_apart_by_inner_source(configured, source, game_server_ip, slot):

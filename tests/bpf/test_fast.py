@@ -49,7 +49,8 @@ def test_short_way_needs_no_fib(with_agent, without_fib, name):
     assert goes_direct(with_agent, SHORT[name])
 
 
-@pytest.mark.parametrize("remote,server", [(POP_C, PUBLIC_C), (POP_RULE, PRIVATE), (REMOTE_A, "10.9.8.7")])
+@pytest.mark.parametrize("remote,server", [(POP_C, PUBLIC_C), (POP_RULE, PRIVATE), (REMOTE_A, "10.9.8.7"), (REMOTE_P, REMOTE_P),
+                                           *[(REMOTE_P, source) for source in PRIVATE_EDGES]])
 def test_short_way_of_other_servers(with_agent, without_fib, remote, server):
     assert goes_direct(with_agent, remote=remote, server=server)
 

@@ -22,7 +22,8 @@ SEED = os.environ.get("IPIPDIRECT_RANDOM_SEED", "20240229")
 ENOUGH = 50000  # to hit everything
 
 WAYS = [  # outer destination, inner source; the frequent ones more often
-    *[(REMOTE_A, PRIVATE)] * 8, (REMOTE_A, "10.9.8.7"), (REMOTE_A, REMOTE_A), *[(POP_C, PUBLIC_C)] * 2,
+    *[(REMOTE_A, PRIVATE)] * 8, (REMOTE_A, "10.9.8.7"), (REMOTE_A, REMOTE_A), *[(REMOTE_P, PRIVATE)] * 2,
+    (REMOTE_P, REMOTE_P), *[(REMOTE_P, source) for source in NEARLY_PRIVATE], *[(POP_C, PUBLIC_C)] * 2,
     (POP_C, PRIVATE), (POP_SHARED, SHARED_1), (POP_SHARED, SHARED_2), *[(POP_SHARED, SHARED_PRIVATE)] * 2,
     (POP_RULE, PRIVATE), (POP_RULE, RULED), (MOVED, PRIVATE), (POP_SHARED, SHARED_MOVED),
     (POP_SHARED, PRIVATE), (POP_SHARED, SHARED_SHADOWED), (POP_SHARED, SHARED_DRAINED),

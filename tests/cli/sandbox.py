@@ -27,6 +27,7 @@ FILTER = [os.path.join(BUILD_DIR, "tests", name) for name in ("filtered", "allow
 FILTERED = [*FILTER, AGENT]
 CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
 PINS = "/sys/fs/bpf/ipipdirect"
+FLAG_PRIVATE_SOURCE = 1 << 8  # schema/maps.h
 
 SETUP = """
 set -e
@@ -215,7 +216,7 @@ class Sandbox:
 
     def add_rows(self):
         """One of each kind, in slots 1 to 3, for tunnels of the example of a status."""
-        self.add_row("203.0.113.10", "203.0.113.10", slot=1)
+        self.add_row("203.0.113.10", "203.0.113.10", slot=1, flags=FLAG_PRIVATE_SOURCE)
         self.add_row("192.0.2.1", None, slot=2, flags=1)
         self.add_row("192.0.2.1", "198.51.100.30", slot=3, inner_source="198.51.100.30", mode=1)
 

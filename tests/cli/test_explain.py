@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from sandbox import CTL, PINS, Sandbox
+from sandbox import CTL, FLAG_PRIVATE_SOURCE, PINS, Sandbox
 from schemas import EXAMPLES, load
 
 
@@ -16,7 +16,7 @@ def furnish(sandbox):
     """A host on which direct return works, with the tunnels of the example. Returns the status."""
     sandbox.do("sysctl", "-qw", "net.ipv4.ip_forward=1")
     sandbox.once()
-    sandbox.add_row("203.0.113.10", "203.0.113.10", slot=1)
+    sandbox.add_row("203.0.113.10", "203.0.113.10", slot=1, flags=FLAG_PRIVATE_SOURCE)
     sandbox.add_row("192.0.2.1", None, slot=2, flags=1)
     sandbox.add_row("192.0.2.1", "198.51.100.20", slot=3, inner_source="198.51.100.20")
     sandbox.add_row("192.0.2.1", "198.51.100.21", slot=4, inner_source="198.51.100.21")
@@ -201,7 +201,7 @@ def row_texts(steps):
     return [(step["result"], re.sub("; so it is in the pinned map$", "", step["text"])) for step in steps["row"]]
 
 
-OF_MINECRAFT = "remote 203.0.113.10 gets source 203.0.113.10, mode direct"
+OF_MINECRAFT = "remote 203.0.113.10 gets source 203.0.113.10 where the inner source is private, mode direct"
 SHARED = "remote 192.0.2.1 is shared, the inner source decides"
 OF_VALHEIM = [f"remote 192.0.2.1 and inner source 198.51.100.{i} gets source 198.51.100.{i}, mode direct" for i in (20, 21)]
 
@@ -276,7 +276,7 @@ def skipped(same, reason, remote):
 
 
 @pytest.mark.parametrize("reason, remote, row, still", [
-    ("untrusted", "203.0.113.10", ("warn", f"{OF_MINECRAFT}; it was made for another tunnel and decides about every packet to that "
+    ("untrusted", "203.0.113.10", ("warn", f"{OF_MINECRAFT}; it was made for another tunnel and decides about what is sent to that "
                                            "remote"), "all"),
     ("untrusted", "192.0.2.1", ("info", f"{SHARED}, also where it is another tunnel's"), "some"),
     ("untrusted", "203.0.113.77", None, "none"),

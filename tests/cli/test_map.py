@@ -20,8 +20,8 @@ def maps(sandbox):
 
 @pytest.fixture
 def rows(maps):
-    """A plain row, a drained one, and a shared remote with two sources."""
-    maps.add_row("203.0.113.10", "203.0.113.10", slot=1)
+    """A row for private sources, a drained one, and a shared remote with two sources."""
+    maps.add_row("203.0.113.10", "203.0.113.10", slot=1, flags=sandbox_module.FLAG_PRIVATE_SOURCE)
     maps.add_row("203.0.113.9", "198.51.100.9", slot=2, mode=2)
     maps.add_row("192.0.2.1", None, slot=3, flags=1)
     maps.add_row("192.0.2.1", "198.51.100.20", slot=4, inner_source="198.51.100.20")
@@ -71,7 +71,7 @@ def test_dump(rows):
                         "FLAGS": "shared", "SLOT": "3", "DIRECT": "0", "BYTES": "0", "KEPT": "0"}
     assert found[1]["MODE"] == "tunnel"
     assert found[2] == {"REMOTE": "203.0.113.10", "INNER SOURCE": "-", "GAME SERVER IP": "203.0.113.10",
-                        "MODE": "direct", "FLAGS": "-", "SLOT": "1", "DIRECT": str(100 * cpus),
+                        "MODE": "direct", "FLAGS": "private-source", "SLOT": "1", "DIRECT": str(100 * cpus),
                         "BYTES": str(150000 * cpus), "KEPT": "5"}
     assert (found[3]["MODE"], found[3]["KEPT"]) == ("shadow", "40")
 
@@ -91,9 +91,10 @@ def test_dump_as_json(rows, fits):
             for e in document["entries"]] == [
         ("192.0.2.1", None, None, True, "direct", 3, 1),
         ("203.0.113.9", None, "198.51.100.9", False, "tunnel", 2, 0),
-        ("203.0.113.10", None, "203.0.113.10", False, "direct", 1, 0),
+        ("203.0.113.10", None, "203.0.113.10", False, "direct", 1, 256),
         ("192.0.2.1", "10.0.0.5", "198.51.100.21", False, "shadow", 5, 0),
         ("192.0.2.1", "198.51.100.20", "198.51.100.20", False, "direct", 4, 0)]
+    assert [e["remote"] for e in document["entries"] if e["private_source"]] == ["203.0.113.10"]
 
 
 def test_dump_fits_80_columns_and_uses_more(rows):
@@ -134,7 +135,7 @@ def test_get(rows):
     done = rows.ctl("map", "get", "203.0.113.10")
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(maxsplit=1)[0] for line in done.stdout.splitlines()] == [
-        "remote", "game", "mode", "flags", "slot", "direct", "kept", "3", "dropped"]
+        "remote", "inner", "game", "mode", "flags", "slot", "direct", "kept", "3", "dropped"]
     assert re.search(r"^kept +2 outer-options\n +3 no-next-hop\ndropped +1 write-failed$", done.stdout, re.M)
 
 
@@ -163,7 +164,8 @@ def test_get_of_an_inner_source(rows, fits):
     (["203.0.113.99"], "map dump"),
     (["203.0.113.99", "10.0.0.5"], "map dump"),
     (["192.0.2.1", "10.0.0.6"], "map get 192.0.2.1"),
-    (["203.0.113.10", "10.0.0.5"], "not shared"),
+    (["203.0.113.10", "10.0.0.5"], "not shared, its row serves private inner sources"),
+    (["203.0.113.9", "10.0.0.5"], "not shared, its row serves every inner source"),
 ], ids=str)
 def test_get_of_what_is_not_there(rows, is_error, args, hint):
     done = rows.ctl("map", "get", *args)

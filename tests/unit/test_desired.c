@@ -26,8 +26,8 @@ static const struct world_case cases[] = {
 			 " tun0 203.0.113.2 10.0.0.2\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
 			   "game2/tun0 mapped auto:remote\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n",
 	},
 	{
 		.name = "model B: the device repeats the host's own public address",
@@ -87,7 +87,7 @@ static const struct world_case cases[] = {
 			 " tun0 192.0.2.2 198.51.100.12\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
 			   "game2/tun0 skipped addresses-unknown\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "model C: the tunnel's address is the game server IP",
@@ -141,21 +141,21 @@ static const struct world_case cases[] = {
 		.world = "netns game1\n"
 			 " tun0 203.0.113.1 -\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "a tunnel in the host's own namespace counts as well",
 		.world = "host 198.51.100.10\n"
 			 " tun0 203.0.113.1 10.0.0.2\n",
 		.outcome = "host/tun0 mapped auto:remote\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "a tunnel that is down keeps its row",
 		.world = "netns game1\n"
 			 " tun0 203.0.113.1 10.0.0.2 down\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "what is no plain tunnel is skipped, with the reason",
@@ -218,7 +218,7 @@ static const struct world_case cases[] = {
 		.outcome = "game1/tun0 mapped explicit rule 0\n"
 			   "game3/tun0 mapped auto:remote\n"
 			   "remote 192.0.2.1 -> 203.0.113.9 direct\n"
-			   "remote 192.0.2.3 -> 192.0.2.3 direct\n",
+			   "remote 192.0.2.3 -> 192.0.2.3 direct private\n",
 	},
 	{
 		.name = "the first rule that matches decides",
@@ -234,9 +234,9 @@ static const struct world_case cases[] = {
 		.outcome = "game1/tun0 mapped auto:remote rule 0\n"
 			   "game1/tun1 mapped auto:remote rule 1\n"
 			   "game1/tun2 mapped auto:remote\n"
-			   "remote 192.0.2.2 -> 192.0.2.2 shadow\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 tunnel\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n",
+			   "remote 192.0.2.2 -> 192.0.2.2 shadow private\n"
+			   "remote 203.0.113.1 -> 203.0.113.1 tunnel private\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n",
 	},
 	{
 		.name = "one public address in two namespaces: the older keeps it",
@@ -265,7 +265,7 @@ static const struct world_case cases[] = {
 			   "b/tun0 conflict address-claimed by a/tun0\n"
 			   "c/tun0 mapped auto:remote\n"
 			   "remote 203.0.113.1 shared\n"
-			   "remote 203.0.113.9 -> 203.0.113.9 direct\n",
+			   "remote 203.0.113.9 -> 203.0.113.9 direct private\n",
 	},
 	{
 		.name = "same remote as game server IP, told apart: the older goes direct",
@@ -351,7 +351,7 @@ static const struct world_case cases[] = {
 		.world = "netns game1\n"
 			 " tun0 203.0.113.1 10.0.0.2 10.0.0.2\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "an address on another interface of the same namespace, lo say, is a doubt",
@@ -372,8 +372,8 @@ static const struct world_case cases[] = {
 			   "game1/tun0 skipped addresses-unknown\n"
 			   "game1/tun1 skipped no-public-address\n"
 			   "game2/tun0 mapped auto:remote\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n"
-			   "remote 203.0.113.5 -> 203.0.113.5 direct\n",
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n"
+			   "remote 203.0.113.5 -> 203.0.113.5 direct private\n",
 	},
 	{
 		.name = "... which policy tunnel-address overrides",
@@ -403,7 +403,7 @@ static const struct world_case cases[] = {
 			 " tun1 203.0.113.1 10.0.0.2\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
 			   "game1/tun1 mapped auto:remote\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "model C: two tunnels of a namespace to one remote, by two locals",
@@ -438,7 +438,7 @@ static const struct world_case cases[] = {
 			 "netns game1\n"
 			 " tun0 198.51.100.10 10.0.0.2\n",
 		.outcome = "game1/tun0 mapped auto:remote\n"
-			   "remote 198.51.100.10 -> 198.51.100.10 direct\n",
+			   "remote 198.51.100.10 -> 198.51.100.10 direct private\n",
 	},
 	{
 		.name = "an address on tunnels of two namespaces, with one remote: whose is it",
@@ -459,7 +459,7 @@ static const struct world_case cases[] = {
 		.outcome = "a/tun0 mapped auto:remote\n"
 			   "c/tun0 mapped auto:tunnel-address\n"
 			   "remote 192.0.2.1 -> 203.0.113.2 direct own\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "model C beside model B: a POP's address, and one that is both",
@@ -540,7 +540,7 @@ static const struct world_case cases[] = {
 		.outcome = "a/tun0 mapped auto:remote\n"
 			   "b/fou0 skipped encapsulation\n"
 			   "b/mpls0 skipped not-ipip\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "trust: what another user namespace owns contributes nothing",
@@ -556,7 +556,7 @@ static const struct world_case cases[] = {
 			   "evil/tun1 skipped untrusted\n"
 			   "evil/tun2 skipped untrusted\n"
 			   "evil/tunl0 skipped fallback-device\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "trust: neither the oldest nor one that shares a POP takes anything; its own stay",
@@ -579,7 +579,7 @@ static const struct world_case cases[] = {
 			   "evil2/tun0 skipped untrusted\n"
 			   "remote 192.0.2.1 -> 203.0.113.1 direct own\n"
 			   "remote 192.0.2.2 -> 203.0.113.2 direct own\n"
-			   "remote 203.0.113.3 -> 203.0.113.3 direct\n",
+			   "remote 203.0.113.3 -> 203.0.113.3 direct private\n",
 	},
 	{
 		.name = "trust: a tunnel that cannot be told by its inner source keeps its row all the same",
@@ -658,7 +658,7 @@ static const struct world_case cases[] = {
 			   "pod/tun2 skipped untrusted\n"
 			   "other/tun0 skipped untrusted\n"
 			   "remote 203.0.113.1 shared\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n"
 			   "source 203.0.113.1 10.0.0.2 -> 203.0.113.1 direct\n",
 	},
 	{
@@ -686,7 +686,7 @@ static const struct world_case cases[] = {
 			 " tun0 203.0.113.2 10.0.0.2\n",
 		.outcome = "panel-7/tun0 mapped auto:remote rule 0\n"
 			   "sh/tun0 skipped untrusted\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "allowed_game_server_ips: no claim beyond them",
@@ -700,7 +700,7 @@ static const struct world_case cases[] = {
 		.outcome = "game1/tun0 mapped auto:remote\n"
 			   "game2/tun0 skipped not-allowed\n"
 			   "game3/tun0 skipped not-allowed\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n",
 	},
 	{
 		.name = "allowed_game_server_ips: an explicit address is no exception",
@@ -766,8 +766,8 @@ static const struct world_case cases[] = {
 			   "game2/tun2 skipped too-many-tunnels\n"
 			   "game3/tun0 skipped too-many-addresses\n"
 			   "evil/tun0 skipped untrusted\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n",
 	},
 	{
 		.name = "limits: addresses beyond them are the host's all the same",
@@ -794,8 +794,8 @@ static const struct world_case cases[] = {
 		.outcome = "game1/tun0 mapped auto:remote\n"
 			   "game2/tun0 mapped auto:remote\n"
 			   "game3/tun0 skipped too-many-namespaces\n"
-			   "remote 203.0.113.1 -> 203.0.113.1 direct\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n",
+			   "remote 203.0.113.1 -> 203.0.113.1 direct private\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n",
 	},
 	{
 		.name = "limits: what others have too many of says nothing of anybody else",
@@ -827,7 +827,7 @@ static const struct world_case cases[] = {
 			   "game3/tun0 skipped addresses-unknown\n"
 			   "game4/tun0 mapped tunnel-address rule 0\n"
 			   "remote 192.0.2.1 shared\n"
-			   "remote 203.0.113.2 -> 203.0.113.2 direct\n"
+			   "remote 203.0.113.2 -> 203.0.113.2 direct private\n"
 			   "source 192.0.2.1 203.0.113.4 -> 203.0.113.4 direct\n",
 	},
 	{
@@ -973,7 +973,7 @@ static const struct present_case {
 			   "remote 192.0.2.2 -> 203.0.113.2 direct own\n"
 			   "remote 192.0.2.4 -> 203.0.113.4 direct\n"
 			   "remote 192.0.2.5 shared\n"
-			   "remote 203.0.113.3 -> 203.0.113.3 direct\n"
+			   "remote 203.0.113.3 -> 203.0.113.3 direct private\n"
 			   "source 192.0.2.5 10.0.0.5 -> 203.0.113.5 direct\n",
 	},
 	{
@@ -986,6 +986,40 @@ static const struct present_case {
 		.outcome = "a/tun0 mapped auto:tunnel-address\n"
 			   "remote 192.0.2.1 shared\n"
 			   "source 192.0.2.1 203.0.113.2 -> 203.0.113.2 direct\n",
+	},
+	{
+		.name = "model C while its address is away: what comes back with it must not leave as the POP",
+		.before = "netns a\n"
+			  " tun0 192.0.2.1 203.0.113.1\n",
+		.world = "netns a\n"
+			 " tun0 192.0.2.1 -\n",
+		.outcome = "a/tun0 mapped auto:remote\n"
+			   "remote 192.0.2.1 -> 192.0.2.1 direct private\n",
+	},
+	{
+		.name = "an address that is neither public nor private is served as any other",
+		.before = "netns a\n",
+		.world = "netns a\n"
+			 " tun0 203.0.113.1 240.1.0.2\n",
+		.outcome = "a/tun0 mapped auto:remote\n"
+			   "remote 203.0.113.1 -> 203.0.113.1 direct\n",
+	},
+	{
+		.name = "a rule that says remote is for any source, as is the host's address",
+		.config = "{\"rules\": [{\"match\": {\"netns\": \"a\"},"
+			  " \"set\": {\"game_server_ip\": \"remote\"}}]}",
+		.before = "host 198.51.100.10\n"
+			  "netns a\n"
+			  " tun0 192.0.2.1 -\n",
+		.world = "host 198.51.100.10\n"
+			 "netns a\n"
+			 " tun0 192.0.2.1 -\n"
+			 "netns b\n"
+			 " tun0 192.0.2.2 198.51.100.10 10.0.0.2\n",
+		.outcome = "a/tun0 mapped remote rule 0\n"
+			   "b/tun0 mapped auto:remote\n"
+			   "remote 192.0.2.1 -> 192.0.2.1 direct\n"
+			   "remote 192.0.2.2 -> 192.0.2.2 direct\n",
 	},
 	{
 		.name = "not all known: a row of its own source is not widened to any",

@@ -206,9 +206,10 @@ static void print_row(const struct row *row, char *buf, size_t size)
 			maps_mode_name((enum maps_mode)row->entry.mode));
 	if (row->entry.flags & MAPS_FLAG_OWN_SOURCE)
 		append(buf, size, " own");
-	if (row->entry.flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE))
-		append(buf, size, " flags 0x%x",
-			row->entry.flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE));
+	if (row->entry.flags & MAPS_FLAG_PRIVATE_SOURCE)
+		append(buf, size, " private");
+	if (row->entry.flags & ~MAPS_FLAGS_SOURCE)
+		append(buf, size, " flags 0x%x", row->entry.flags & ~MAPS_FLAGS_SOURCE);
 	append(buf, size, "\n");
 }
 

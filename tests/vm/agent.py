@@ -26,7 +26,7 @@ FILTERED = (*FILTER, AGENT)
 CTL = os.path.join(BUILD_DIR, "tools/ipipdirectctl")
 PINS = "/sys/fs/bpf/ipipdirect"
 SOCKET = "/run/ipipdirect/io.ipipdirect"
-ENTRY_SIZE, SHARED = 16, 1  # schema/maps.h
+ENTRY_SIZE, SHARED, PRIVATE_SOURCE = 16, 1, 1 << 8  # schema/maps.h
 
 
 class Agent:
@@ -167,6 +167,11 @@ def rows_in(entries):
 
 def map_now():
     return rows_in(live_entries())
+
+
+def model_a(address):
+    """What Remotes has for a tunnel whose device has no public address."""
+    return address, PRIVATE_SOURCE
 
 
 def unpack(value):

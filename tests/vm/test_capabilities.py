@@ -138,7 +138,7 @@ def test_it_follows_namespaces(world):
         has_exactly(running.process.pid, NEEDED, USER)
         with agent.Remotes() as remotes:
             server = world.add_server(2)
-            remotes.wait(server.remote, (server.public, 0))
+            remotes.wait(server.remote, agent.model_a(server.public))
             topology.run("ip", "-n", server.netns, "link", "delete", "tun0")
             remotes.wait(server.remote, None)
 
@@ -156,7 +156,7 @@ def test_root_keeps_no_more(world):
     for _ in range(2):
         with agent.Agent() as running, agent.Remotes() as remotes:
             has_exactly(running.process.pid, CAPABILITY, 0)
-            remotes.wait(topology.public_ip(1), (topology.public_ip(1), 0))
+            remotes.wait(topology.public_ip(1), agent.model_a(topology.public_ip(1)))
             tunnelled, direct = exchange(world)
             assert tunnelled == 0 and direct > 0
 
@@ -185,8 +185,8 @@ def test_namespaces_of_other_users_processes(world):
         assert (found["id"], found["owner"]) == (None, "host")
         assert found["found"][0] == "file /run/netns/process" and len(found["found"]) == 2
         with agent.Remotes() as remotes:
-            assert remotes.get(topology.public_ip(1)) == (topology.public_ip(1), 0)
-            assert remotes.get("203.0.113.50") == ("203.0.113.50", 0)
+            assert remotes.get(topology.public_ip(1)) == agent.model_a(topology.public_ip(1))
+            assert remotes.get("203.0.113.50") == agent.model_a("203.0.113.50")
 
 
 def test_where_bpffs_is_closed():

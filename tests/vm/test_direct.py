@@ -105,7 +105,7 @@ def test_status_and_map_tell_the_truth(world, direct):
     assert [i["name"] for i in status["interfaces"]] == ["eth0"]
     with agent.Remotes() as remotes:
         for server in each_server(world):
-            assert remotes.get(server.remote) == (server.public, 0)
+            assert remotes.get(server.remote) == agent.model_a(server.public)
 
 
 def test_the_client_sees_only_the_public_address(world, direct):

@@ -42,7 +42,7 @@ def running(server):
 @pytest.fixture
 def remotes(running, server):
     with agent.Remotes() as opened:
-        opened.wait(server.remote, (server.public, 0))
+        opened.wait(server.remote, agent.model_a(server.public))
         yield opened
 
 
@@ -91,7 +91,7 @@ def test_a_new_tunnel_is_mapped_in_time(remotes, server):
             remote = f"203.0.113.{100 + n}"
             return seconds_until(
                 lambda: ip.do(f"link add name z{n} type ipip remote {remote} local {server.underlay}"),
-                lambda: remotes.get(remote) == (remote, 0), f"{remote} mapped")
+                lambda: remotes.get(remote) == agent.model_a(remote), f"{remote} mapped")
 
         ip.do("link show lo")
         check_in_time(sample)
@@ -102,7 +102,7 @@ def test_a_removed_tunnel_leaves_the_map_in_time(remotes, server):
         def sample(n):
             remote = f"203.0.113.{100 + n}"
             ip.do(f"link add name z{n} type ipip remote {remote} local {server.underlay}")
-            remotes.wait(remote, (remote, 0))
+            remotes.wait(remote, agent.model_a(remote))
             return seconds_until(lambda: ip.do(f"link delete z{n}"), lambda: remotes.get(remote) is None, f"{remote} gone")
 
         check_in_time(sample)
@@ -114,11 +114,11 @@ def test_a_remote_changed_while_up_moves_the_row_in_time(remotes, server):
             old, new = f"203.0.113.{100 + n}", f"203.0.113.{101 + n}"
             return seconds_until(
                 lambda: ip.do(f"link change z type ipip remote {new} local {server.underlay}"),
-                lambda: remotes.get(new) == (new, 0) and remotes.get(old) is None, f"{new} for {old}")
+                lambda: remotes.get(new) == agent.model_a(new) and remotes.get(old) is None, f"{new} for {old}")
 
         ip.do(f"link add name z type ipip remote 203.0.113.100 local {server.underlay}")
         ip.do("link set z up")
-        remotes.wait("203.0.113.100", ("203.0.113.100", 0))
+        remotes.wait("203.0.113.100", agent.model_a("203.0.113.100"))
         check_in_time(sample)
 
 
@@ -126,17 +126,17 @@ def test_a_remote_changed_while_down_is_found_by_the_periodic_pass(remotes, serv
     """Such a change emits no event at all: net/ipv4/ip_tunnel.c, ip_tunnel_update()."""
     topology.run("ip", "-n", server.netns, "link", "add", "name", "z", "type", "ipip",
                  "remote", "203.0.113.100", "local", server.underlay)
-    remotes.wait("203.0.113.100", ("203.0.113.100", 0))
+    remotes.wait("203.0.113.100", agent.model_a("203.0.113.100"))
     topology.run("ip", "-n", server.netns, "link", "change", "z", "type", "ipip",
                  "remote", "203.0.113.101", "local", server.underlay)
-    remotes.wait("203.0.113.101", ("203.0.113.101", 0), seconds=RESYNC_SECONDS + 1)
+    remotes.wait("203.0.113.101", agent.model_a("203.0.113.101"), seconds=RESYNC_SECONDS + 1)
     topology.wait_for(lambda: remotes.get("203.0.113.100") is None, "the old remote gone")
 
 
 def test_a_deleted_namespace_really_goes(world, remotes):
     """Its veth on the host goes with it, and that at once: nothing pins it."""
     world.add_server(2)
-    remotes.wait(topology.public_ip(2), (topology.public_ip(2), 0))
+    remotes.wait(topology.public_ip(2), agent.model_a(topology.public_ip(2)))
     world.servers[2].release()
     topology.run("ip", "netns", "delete", "g2")
     # The kernel takes namespaces apart in a worker, after an RCU grace period.
@@ -147,7 +147,7 @@ def test_a_deleted_namespace_really_goes(world, remotes):
 
 def test_a_namespace_made_later_is_found(world, remotes):
     world.add_server(3)
-    remotes.wait(topology.public_ip(3), (topology.public_ip(3), 0))
+    remotes.wait(topology.public_ip(3), agent.model_a(topology.public_ip(3)))
     world.remove_server(3)
 
 
@@ -160,7 +160,7 @@ def test_the_agent_opens_nothing_for_a_namespace(running, remotes):
                      "remote", f"203.0.113.{100 + n}", "local", "10.9.1.9")
     try:
         for n in range(10):
-            remotes.wait(f"203.0.113.{100 + n}", (f"203.0.113.{100 + n}", 0))
+            remotes.wait(f"203.0.113.{100 + n}", agent.model_a(f"203.0.113.{100 + n}"))
         # One more while a child writes the status.
         topology.wait_for(lambda: agent.n_fds(running.process.pid) <= before + 1, "nothing more is open")
     finally:

@@ -67,7 +67,7 @@ def host():
     with agent.Agent("--log-level", "debug", log=LOG):
         with agent.Remotes() as remotes:
             for i in range(len(NAMES)):
-                remotes.wait(remote_of(i), (remote_of(i), 0))
+                remotes.wait(remote_of(i), agent.model_a(remote_of(i)))
         wait_for(lambda: len(agent.status()["entries"]) == len(NAMES), "the status with all of them")
         yield
     agent.detach()

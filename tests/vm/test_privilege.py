@@ -207,7 +207,7 @@ def test_no_namespace_is_entered(world, command, tmp_path):
         assert fields["NoNewPrivs"] == "1"
         with agent.Remotes() as remotes:
             server = world.add_server(3)
-            remotes.wait(server.remote, (server.public, 0), 30)
+            remotes.wait(server.remote, agent.model_a(server.public), 30)
             world.remove_server(3)
             remotes.wait(topology.public_ip(3), None, 30)
         before = agent.status()["agent"]["reloads"]

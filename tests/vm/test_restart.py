@@ -60,7 +60,7 @@ def test_with_a_full_run_directory(world):
             topology.wait_for(is_full, "full")
             topology.run("ip", "netns", "add", "late")
             topology.run("ip", "-n", "late", "link", "add", "name", "z0", "type", "ipip", "remote", "45.0.0.1", "local", "10.9.77.2")
-            remotes.wait("45.0.0.1", ("45.0.0.1", 0))
+            remotes.wait("45.0.0.1", agent.model_a("45.0.0.1"))
             replies.more()
             first.kill()
             with agent.Agent("--resync-interval", "3600"):
@@ -68,7 +68,7 @@ def test_with_a_full_run_directory(world):
                 topology.run("ip", "-n", "late", "link", "delete", "z0")
                 topology.wait_for(lambda: remotes.all() == own, "its row goes with it")
                 topology.run("ip", "-n", "late", "link", "add", "name", "z1", "type", "ipip", "remote", "45.0.0.2", "local", "10.9.77.2")
-                remotes.wait("45.0.0.2", ("45.0.0.2", 0))
+                remotes.wait("45.0.0.2", agent.model_a("45.0.0.2"))
                 replies.more()
                 assert agent.rows_told() == own, "there is room for a status"
                 (RUN_DIR / "filler").unlink()

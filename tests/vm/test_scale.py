@@ -89,7 +89,7 @@ def test_thousands_of_tunnels():
             start = time.monotonic()
             # Up: the kernel says nothing of a change while a tunnel is down.
             topology.run(*batch, text_in=f"link set z{last} up\nlink set z{last} type ipip remote 46.0.0.1\n")
-            remotes.wait("46.0.0.1", ("46.0.0.1", 0))
+            remotes.wait("46.0.0.1", agent.model_a("46.0.0.1"))
             changed = time.monotonic() - start
             remotes.wait(remote_of(last), None)
             with varlink.Client(agent.SOCKET, 60) as client:  # what it takes to say all that is given back

@@ -138,5 +138,5 @@ def test_a_row_that_changes_leaves_the_short_way(world, running):
     with agent.Remotes() as remotes:
         remotes.wait(server.remote, None)
         topology.run("ip", "-n", server.netns, "link", "set", "tun0", "type", "ipip", "remote", server.remote)
-        remotes.wait(server.remote, (server.public, 0))
+        remotes.wait(server.remote, agent.model_a(server.public))
     assert way_of_a_packet(world) == "direct"

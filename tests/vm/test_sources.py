@@ -144,7 +144,7 @@ def everything(tmp_path):
 def test_each_namespace_once_with_all_its_names(everything):
     with following() as running:
         for n in (1, 2, 3, 4):
-            running.remotes.wait(topology.public_ip(n), (topology.public_ip(n), 0))
+            running.remotes.wait(topology.public_ip(n), agent.model_a(topology.public_ip(n)))
         listed = {tuple(netns["found"]): netns for netns in namespaces()}
         expected = {
             ("the agent's own", "file /run/docker/netns/default"): ("host", [], "host", None),
@@ -206,7 +206,7 @@ def test_nothing_is_held_alive(tmp_path):
             with Process("unshare", "--net", remote=remote) as process:
                 # The neighbour on the host is what rings.
                 process.ip(f"link add inside type veth peer name outside netns {os.getpid()}")
-                running.remotes.wait(remote, (remote, 0))
+                running.remotes.wait(remote, agent.model_a(remote))
                 wait_for(lambda: found_as(f"process {process.pid}"), "the process in the status")
                 process.end()
                 wait_for(lambda: not os.path.exists("/sys/class/net/outside"), "the end of the namespace")
@@ -215,7 +215,7 @@ def test_nothing_is_held_alive(tmp_path):
         with container(f"{tmp_path}/bundle", "203.0.113.30") as pid:
             run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link", "add", "inside", "type", "veth", "peer",
                 "name", "outside", "netns", str(os.getpid()))
-            running.remotes.wait("203.0.113.30", ("203.0.113.30", 0))
+            running.remotes.wait("203.0.113.30", agent.model_a("203.0.113.30"))
         wait_for(lambda: not os.path.exists("/sys/class/net/outside"), "the end of the namespace")
         running.remotes.wait("203.0.113.30", None)
 
@@ -225,7 +225,7 @@ def test_a_link_whose_process_ended_leads_nowhere():
         os.symlink(f"/proc/{process.pid}/ns/net", "/run/netns/panel")
         try:
             with following() as running:
-                running.remotes.wait("203.0.113.2", ("203.0.113.2", 0))
+                running.remotes.wait("203.0.113.2", agent.model_a("203.0.113.2"))
                 process.end()
                 running.process.send_signal(signal.SIGHUP)
                 running.remotes.wait("203.0.113.2", None)
@@ -254,20 +254,20 @@ def door():
 def test_unknown_is_not_absent(door):
     """A file behind a closed door: nobody can tell, so its row stays until the door is open again."""
     with agent.Agent("--resync-interval", "1", command=COMMAND) as running, agent.Remotes() as remotes:
-        remotes.wait("203.0.113.1", ("203.0.113.1", 0))
+        remotes.wait("203.0.113.1", agent.model_a("203.0.113.1"))
         os.chown(door, USER, USER)
         os.chmod(door, 0o700)
         running.process.send_signal(signal.SIGHUP)
         wait_for(lambda: [file["path"] for file in agent.status()["skipped_files"]] == ["/run/netns/behind"],
                  "the closed door")
         (netns,) = [netns for netns in namespaces() if netns["names"] == ["behind"]]
-        assert (netns["owner"], remotes.get("203.0.113.1")) == ("host", ("203.0.113.1", 0))
+        assert (netns["owner"], remotes.get("203.0.113.1")) == ("host", agent.model_a("203.0.113.1"))
         running.kill()
         # A new agent remembers nothing, and takes nothing away.
         with agent.Agent("--resync-interval", "1", command=COMMAND):
             wait_for(lambda: agent.status()["discovery"]["unresolved_files"] == 1, "the unknown")
             assert not agent.status()["discovery"]["complete"]
-            assert remotes.get("203.0.113.1") == ("203.0.113.1", 0)
+            assert remotes.get("203.0.113.1") == agent.model_a("203.0.113.1")
             os.chmod(door, 0o755)
             wait_for(lambda: agent.status()["discovery"]["complete"], "the open door")
             run("nsenter", f"--net={door}/ns", "ip", "link", "delete", "tun0")
@@ -305,7 +305,7 @@ def test_a_number_in_oneself():
         try:
             wait_for(lambda: found_as("file /run/netns/other"), "the other")
             run("ip", "link", "add", "tun9", "type", "ipip", "remote", "203.0.113.9", "local", "192.0.2.10")
-            running.remotes.wait("203.0.113.9", ("203.0.113.9", 0))
+            running.remotes.wait("203.0.113.9", agent.model_a("203.0.113.9"))
             wait_for(lambda: ["self"] == [tunnel["netns"] for tunnel in agent.status()["tunnels"]
                                           if tunnel["ifname"] == "tun9"], "the tunnel in the status")
             run("ip", "link", "delete", "tun9")
@@ -333,13 +333,13 @@ def test_lost_events():
     run("ip", "-n", "g0", "link", "add", "tun0", "type", "ipip", "remote", "203.0.113.50", "local", LOCAL)
     try:
         with following() as running:
-            running.remotes.wait("203.0.113.50", ("203.0.113.50", 0))
+            running.remotes.wait("203.0.113.50", agent.model_a("203.0.113.50"))
             running.process.send_signal(signal.SIGSTOP)
             flap("g1", 5000)
             run("ip", "-n", "g0", "link", "delete", "tun0")
             run("ip", "-n", "g2", "link", "add", "tun0", "type", "ipip", "remote", "203.0.113.51", "local", LOCAL)
             running.process.send_signal(signal.SIGCONT)
-            running.remotes.wait("203.0.113.51", ("203.0.113.51", 0))
+            running.remotes.wait("203.0.113.51", agent.model_a("203.0.113.51"))
             running.remotes.wait("203.0.113.50", None)
             with open(running.log.name, encoding="utf-8") as file:
                 assert "the kernel dropped netlink events" in file.read()

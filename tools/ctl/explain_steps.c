@@ -209,9 +209,12 @@ static void step_exceptions(struct inquiry *inquiry)
 
 /* ---- what the maps hold */
 
-static bool is_of_own_source(const struct row *row)
+static const char *which_packets(const struct row *row)
 {
-	return (row->entry.flags & MAPS_FLAG_OWN_SOURCE) != 0;
+	if (row->entry.flags & MAPS_FLAG_OWN_SOURCE)
+		return " where that is the inner source";
+	return row->entry.flags & MAPS_FLAG_PRIVATE_SOURCE ? " where the inner source is private"
+							   : "";
 }
 
 static void describe_row(const struct row *row, char *buf, size_t size)
@@ -227,8 +230,7 @@ static void describe_row(const struct row *row, char *buf, size_t size)
 		(void)snprintf(buf, size, "%s is shared, the inner source decides", key);
 	else
 		(void)snprintf(buf, size, "%s gets source %s%s, mode %s", key,
-			IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })),
-			is_of_own_source(row) ? " where that is the inner source" : "",
+			IP4_FORMAT(((struct ip4){ row->entry.game_server_ip })), which_packets(row),
 			maps_mode_name((enum maps_mode)row->entry.mode));
 }
 
@@ -252,19 +254,19 @@ static int row_of(const json_t *entry, struct row *ret)
 		row.entry.flags = MAPS_FLAG_SHARED;
 	if (json_is_true(json_object_get(entry, "own_source")))
 		row.entry.flags |= MAPS_FLAG_OWN_SOURCE;
+	if (json_is_true(json_object_get(entry, "private_source")))
+		row.entry.flags |= MAPS_FLAG_PRIVATE_SOURCE;
 	*ret = row;
 	return 0;
 }
 
 static bool says_the_same(const struct row *a, const struct row *b)
 {
-	bool shared = (a->entry.flags & MAPS_FLAG_SHARED) != 0;
-
-	if (shared != ((b->entry.flags & MAPS_FLAG_SHARED) != 0))
+	if ((a->entry.flags ^ b->entry.flags) & MAPS_FLAGS_SOURCE)
 		return false;
-	return shared || (a->entry.game_server_ip == b->entry.game_server_ip &&
-				 is_of_own_source(a) == is_of_own_source(b) &&
-				 a->entry.mode == b->entry.mode);
+	return (a->entry.flags & MAPS_FLAG_SHARED) ||
+	       (a->entry.game_server_ip == b->entry.game_server_ip &&
+		       a->entry.mode == b->entry.mode);
 }
 
 static bool is_shared(const struct row *row)
@@ -540,10 +542,10 @@ static void step_rows_of_others(struct inquiry *inquiry)
 	if (!get_remote_row(inquiry, remote, &row))
 		return;
 	describe_row(&row, text, sizeof(text));
-	if (!is_shared(&row) && !is_of_own_source(&row)) {
+	if (!(row.entry.flags & (MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE))) {
 		note_reach(inquiry, &row);
 		findings_add(&inquiry->steps, "row", RESULT_WARN,
-			"%s; it was made for another tunnel and decides about every packet to that "
+			"%s; it was made for another tunnel and decides about what is sent to that "
 			"remote",
 			text);
 		findings_remedy(&inquiry->steps, "give one of the two another remote");

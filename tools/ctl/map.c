@@ -37,11 +37,12 @@ static json_t *row_json(const struct row *row, const struct slot_counters *count
 {
 	const struct maps_entry *entry = &row->entry;
 
-	return json_pack("{s:o, s:o, s:o, s:b, s:b, s:s, s:i, s:I, s:o}", "remote",
+	return json_pack("{s:o, s:o, s:o, s:b, s:b, s:b, s:s, s:i, s:I, s:o}", "remote",
 		address_json(row->remote), "inner_source", address_json(row->inner_source),
 		"game_server_ip", address_json((struct ip4){ entry->game_server_ip }), "shared",
 		(entry->flags & MAPS_FLAG_SHARED) != 0, "own_source",
-		(entry->flags & MAPS_FLAG_OWN_SOURCE) != 0, "mode",
+		(entry->flags & MAPS_FLAG_OWN_SOURCE) != 0, "private_source",
+		(entry->flags & MAPS_FLAG_PRIVATE_SOURCE) != 0, "mode",
 		maps_mode_name((enum maps_mode)entry->mode), "flags", entry->flags, "slot",
 		(json_int_t)entry->slot, "counters", status_counters(counters));
 }
@@ -77,14 +78,16 @@ static const char *flag_name(const struct maps_entry *entry)
 {
 	if (entry->flags & MAPS_FLAG_SHARED)
 		return "shared";
-	return entry->flags & MAPS_FLAG_OWN_SOURCE ? "own-source" : "";
+	if (entry->flags & MAPS_FLAG_OWN_SOURCE)
+		return "own-source";
+	return entry->flags & MAPS_FLAG_PRIVATE_SOURCE ? "private-source" : "";
 }
 
 /* That name, and the other flags as a number; "-": none. */
 static void format_flags(const struct maps_entry *entry, char *buf, size_t size)
 {
 	const char *name = flag_name(entry);
-	int rest = entry->flags & ~(MAPS_FLAG_SHARED | MAPS_FLAG_OWN_SOURCE);
+	int rest = entry->flags & ~MAPS_FLAGS_SOURCE;
 
 	if (rest)
 		(void)snprintf(buf, size, "%s%s0x%x", name, name[0] ? "," : "", (unsigned int)rest);
@@ -194,6 +197,9 @@ static void print_row(const struct row *row, const struct slot_counters *counter
 		(void)printf("%-16s%s\n", "inner source", IP4_FORMAT(row->inner_source));
 	if (entry->flags & MAPS_FLAG_OWN_SOURCE)
 		(void)printf("%-16s%s\n", "inner source", "the game server IP itself, no other");
+	if (entry->flags & MAPS_FLAG_PRIVATE_SOURCE)
+		(void)printf(
+			"%-16s%s\n", "inner source", "private ones, and the game server IP itself");
 	if (shared) {
 		(void)printf("%-16s%s\n", "game server IP", "shared: the inner source decides");
 	} else {
@@ -224,6 +230,14 @@ static int print_rows(const struct live *live, const bool *wanted)
 	return CTL_OK;
 }
 
+static const char *served_sources(const struct maps_entry *entry)
+{
+	if (entry->flags & MAPS_FLAG_OWN_SOURCE)
+		return "the game server IP as inner source";
+	return entry->flags & MAPS_FLAG_PRIVATE_SOURCE ? "private inner sources"
+						       : "every inner source";
+}
+
 static int fail_no_source(
 	const struct ctl *ctl, const struct live *live, struct ip4 remote, struct ip4 inner_source)
 {
@@ -242,10 +256,7 @@ static int fail_no_source(
 	else
 		(void)snprintf(hint, sizeof(hint),
 			"the remote is not shared, its row serves %s: 'ipipdirectctl map get %s'",
-			live->rows.list[i].entry.flags & MAPS_FLAG_OWN_SOURCE
-				? "the game server IP as inner source"
-				: "every inner source",
-			IP4_FORMAT(remote));
+			served_sources(&live->rows.list[i].entry), IP4_FORMAT(remote));
 	return ctl_fail(ctl, CTL_FAILED, "not-found", hint,
 		"no row for remote %s with inner source %s", IP4_FORMAT(remote),
 		IP4_FORMAT(inner_source));
