@@ -95,3 +95,36 @@ void netns_view_sort(struct netns_view *view)
 		qsort(view->addresses, view->n_addresses, sizeof(*view->addresses),
 			compare_addresses);
 }
+
+static int compare_index_to_link(const void *pindex, const void *plink)
+{
+	const uint32_t *ifindex = pindex;
+	const struct ipip_link *link = plink;
+
+	return *ifindex < link->ifindex ? -1 : *ifindex > link->ifindex;
+}
+
+static bool has_link(const struct netns_view *view, uint32_t ifindex)
+{
+	return view->n_links > 0 && bsearch(&ifindex, view->links, view->n_links,
+					    sizeof(*view->links), compare_index_to_link);
+}
+
+void netns_view_leave_out_newcomers(struct netns_view *view, struct netns_view *later)
+{
+	size_t n = 0;
+
+	netns_view_sort(view);
+	netns_view_sort(later);
+	for (size_t i = 0; i < later->n_links; i++)
+		if (!has_link(view, later->links[i].ifindex))
+			later->links[n++] = later->links[i];
+	later->n_links = n;
+	if (n == 0)
+		return;
+	n = 0;
+	for (size_t i = 0; i < view->n_addresses; i++)
+		if (!has_link(later, view->addresses[i].ifindex))
+			view->addresses[n++] = view->addresses[i];
+	view->n_addresses = n;
+}

@@ -150,3 +150,10 @@ void snapshot_done(struct snapshot *snapshot);
 
 /* Puts a view into the order that the rest of the core relies on. */
 void netns_view_sort(struct netns_view *view);
+
+/*
+ * Leaves out the addresses of tunnels that came after the links were listed and before the addresses were: `later` has the
+ * links as they were after both, and ends without those of before. They would be taken for another interface's; in the
+ * agent's own namespace that is the host's, and remembered (core/once_held.h) long after the bell that tells of the tunnel.
+ */
+void netns_view_leave_out_newcomers(struct netns_view *view, struct netns_view *later);

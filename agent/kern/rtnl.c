@@ -406,6 +406,16 @@ static int dump_addresses(struct rtnl *rtnl, int32_t nsid, struct netns_view *vi
 	return transact(rtnl, message, on_address, view);
 }
 
+static int leave_out_newcomers(struct rtnl *rtnl, struct netns_view *view)
+{
+	_cleanup_(netns_view_done) struct netns_view later = { 0 };
+	int r = dump_links(rtnl, NSID_OWN, &later);
+
+	if (r == 0)
+		netns_view_leave_out_newcomers(view, &later);
+	return r;
+}
+
 int rtnl_read_netns(struct rtnl *rtnl, int32_t nsid, struct netns_view *ret)
 {
 	_cleanup_(netns_view_done) struct netns_view view = { 0 };
@@ -415,6 +425,8 @@ int rtnl_read_netns(struct rtnl *rtnl, int32_t nsid, struct netns_view *ret)
 	if (r < 0)
 		return r;
 	r = dump_addresses(rtnl, nsid, &view);
+	if (r == 0 && nsid == NSID_OWN)
+		r = leave_out_newcomers(rtnl, &view);
 	if (r < 0)
 		return r;
 	netns_view_sort(&view);

@@ -8,6 +8,7 @@
 #include "agent/util/array.h"
 #include "agent/util/cleanup.h"
 #include "tests/unit/unit.h"
+#include "tests/unit/world.h"
 
 static const struct netns_id own = { 4, 1 };
 
@@ -472,6 +473,43 @@ static void test_skipped_files_are_listed_up_to_a_limit(void **state)
 	assert_string_equal(scene->snapshot.skipped[0].path, "/run/netns/045");
 }
 
+/* "ifindex address", … of those that are left. */
+static void check_left(const struct netns_view *view, const char *expected)
+{
+	char text[128] = "";
+
+	for (size_t i = 0; i < view->n_addresses; i++) {
+		size_t length = strlen(text);
+
+		(void)snprintf(text + length, sizeof(text) - length, "%u %s\n",
+			view->addresses[i].ifindex, IP4_FORMAT(view->addresses[i].address));
+	}
+	assert_string_equal(text, expected);
+}
+
+static void test_addresses_of_newcomers_are_left_out(void **state)
+{
+	struct ipip_link before[] = { { .ifindex = 9 }, { .ifindex = 4 } },
+			 after[] = { { .ifindex = 12 }, { .ifindex = 4 }, { .ifindex = 9 },
+				 { .ifindex = 7 } };
+	struct netns_address addresses[] = { { .ifindex = 12, .address = ip4_of("203.0.113.12") },
+		{ .ifindex = 2, .address = ip4_of("192.0.2.1") },
+		{ .ifindex = 9, .address = ip4_of("203.0.113.9") },
+		{ .ifindex = 7, .address = ip4_of("203.0.113.7") } };
+	struct netns_view view = { .links = before,
+		.n_links = ELEMENTS_OF(before),
+		.addresses = addresses,
+		.n_addresses = ELEMENTS_OF(addresses) },
+			  same = view, later = { .links = after, .n_links = ELEMENTS_OF(after) };
+
+	(void)state;
+	netns_view_leave_out_newcomers(&view, &same);
+	assert_int_equal(view.n_addresses, ELEMENTS_OF(addresses));
+	netns_view_leave_out_newcomers(&view, &later);
+	check_left(&view, "2 192.0.2.1\n9 203.0.113.9\n");
+	assert_int_equal(view.n_links, ELEMENTS_OF(before));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -491,6 +529,7 @@ int main(void)
 		TEST(test_strangers_give_way),
 		TEST(test_rules_say_who_gives_way),
 		TEST(test_skipped_files_are_listed_up_to_a_limit),
+		TEST(test_addresses_of_newcomers_are_left_out),
 	};
 
 	return cmocka_run_group_tests_name("roster", tests, NULL, NULL);

@@ -60,6 +60,30 @@ def test_a_namespace_ends_in_the_middle_of_a_dump(world, running):
     wait_map(world)
 
 
+def test_a_tunnel_comes_to_the_host_in_the_middle_of_a_dump(world, running):
+    """Its address is its own, also where it comes after the links were listed and before the addresses: not the host's, who is
+    remembered for good."""
+    remote, address = "45.0.0.9", "45.0.1.9"
+
+    def tunnel_comes(*options):
+        with faults.Tracer(running.process.pid, faults.strace("-e", "trace=recvmsg", *options)):
+            with subprocess.Popen([agent.CTL, "resync"], stdout=subprocess.DEVNULL) as asking:
+                time.sleep(STALL_USEC / 4e6)
+                run("ip", "-batch", "-", text_in=f"link add late0 type ipip remote {remote} local {LOCAL}\n"
+                                                 f"address add {address}/32 dev late0\n")
+                assert asking.wait(30) in (0, 4)
+            faults.wait_right(lambda: {**world.rows(), (remote, None): address})
+        run("ip", "link", "delete", "late0")
+        wait_map(world)
+        return faults.trace_text()
+
+    reads = [line for line in tunnel_comes().splitlines() if "recvmsg(" in line]
+    of_links = [n for n, line in enumerate(reads, 1) if "nlmsg_type=RTM_NEWLINK, nlmsg_flags=NLM_F_MULTI" in line]
+    assert len(of_links) >= 1 + len(world.servers)
+    for n in sorted({*of_links, *(n + 1 for n in of_links)}):
+        tunnel_comes("-e", f"inject=recvmsg:delay_enter={STALL_USEC}:when={n}")
+
+
 def test_a_half_made_file(world, running):
     path = "/run/netns/half"
     try:
