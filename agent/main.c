@@ -77,6 +77,7 @@ struct agent {
 	uint64_t pass_at_usec; /* with pass_is_due */
 	uint64_t rung_usec;    /* a bell asks for a pass in so many; UINT64_MAX: none does */
 	uint64_t retry_usec;   /* 0: the last pass needed none */
+	bool has_failed;       /* the last pass, for good: what was put off is where it was */
 	struct publisher publisher;
 	unsigned int further; /* passes since the last bell, for what the one before changed */
 	bool is_unsettled;    /* another one is to follow */
@@ -296,6 +297,7 @@ static int run_pass(struct agent *agent)
 		if (agent->retry_usec > max)
 			agent->retry_usec = max;
 	}
+	agent->has_failed = r < 0 && r != -EAGAIN;
 	note_changes(agent, r);
 	notify_status(agent);
 	publisher_note_pass(&agent->publisher);
@@ -378,7 +380,7 @@ static int pass_later(struct agent *agent)
 		r = pass_in(agent, NOTIFY_USEC);
 	if (r == 0 && wait < UINT64_MAX)
 		r = pass_in(agent, wait);
-	if (r == 0 && due > 0)
+	if (r == 0 && due > 0 && !agent->has_failed)
 		r = pass_in(agent, due > now ? due - now : DEBOUNCE_USEC);
 	return r;
 }

@@ -36,6 +36,12 @@
  */
 #define VIEW_TORN_PAUSE_USEC (100 * 1000)
 
+/*
+ * Nobody knows whose it is, nor what is in it. It might be the host's, and what it sends as IPIP is waited for. But any user
+ * can have one of which that is true, and keep it from being read: not for ever, then.
+ */
+#define UNREAD_MAX_USEC (30 * 1000 * 1000)
+
 /* A number that changes hands while a list is made makes another one, not without end. */
 #define LISTS_MORE 2
 
@@ -61,6 +67,8 @@ void observer_init(struct observer *observer, struct rtnl *rtnl)
 		.noted_own_nsid = NSID_NONE,
 		.netns_max = NETNS_MAX,
 		.view_free_usec = VIEW_FREE_USEC,
+		.unread_max_usec = UNREAD_MAX_USEC,
+		.listing_took = UINT64_MAX,
 		.sources = {
 			[OBSERVE_FILES] = { .name = NETNS_DIR },
 			[OBSERVE_DOCKER] = { .name = NETNS_DIR_DOCKER },
@@ -466,8 +474,7 @@ static bool is_incomplete(const struct observer *observer)
 	return incomplete;
 }
 
-/* 0; -EAGAIN: there may be a new list, without its views; other -errno: the old list holds. */
-static int refresh_list(struct observer *observer, const struct config *config)
+static int make_list(struct observer *observer, const struct config *config)
 {
 	uint64_t begin = spent_usec();
 	bool files, scanned = false;
@@ -500,6 +507,15 @@ static int refresh_list(struct observer *observer, const struct config *config)
 	return 0;
 }
 
+/* 0; -EAGAIN: there may be a new list, without its views; other -errno: the old list holds. */
+static int refresh_list(struct observer *observer, const struct config *config)
+{
+	int r = make_list(observer, config);
+
+	observer->list_has_failed = r < 0;
+	return r;
+}
+
 static uint64_t next_view(const struct observer *observer, uint64_t took, bool is_free)
 {
 	uint64_t pause = VIEW_SHARE * took;
@@ -521,12 +537,16 @@ static int refresh_view(struct observer *observer, struct netns *netns)
 	if (r < 0) {
 		/* Most likely it is going away; a fresh list will tell. The old view holds meanwhile. */
 		netns->error = r;
+		if (netns->failing_since == 0)
+			netns->failing_since = monotonic_usec();
 		return r;
 	}
 	netns_view_done(&netns->view);
 	netns->view = view;
 	netns->has_view = true;
 	netns->error = 0;
+	netns->failing_since = 0;
+	netns->is_put_off = false;
 	netns->is_stale = false;
 	return 0;
 }
@@ -551,19 +571,32 @@ static bool may_pause(
 }
 
 /*
- * Whether a pass is whole without reading it now: what is there may not count, and whose it is, or what it held, is known.
- * summarize() minds the rest. What an unread view may change is said in docs/ARCHITECTURE.md, Trust.
+ * Whether it is known whose it is, or what it held, or has been waited for long enough. A passed time alone would not do for a
+ * namespace that was never tried.
  */
-static bool may_go_unread(const struct config *config, const struct netns *netns)
+static bool is_known(
+	const struct observer *observer, const struct config *config, const struct netns *netns)
 {
-	return !config_may_trust(config, netns) && (netns->has_view || netns->owner == OWNER_OTHER);
+	return netns->has_view || netns->owner == OWNER_OTHER ||
+	       (!config_may_trust(config, netns) && netns->failing_since > 0 &&
+		       monotonic_usec() - netns->failing_since > observer->unread_max_usec);
+}
+
+/*
+ * Whether a pass is whole without reading it now: what is there may not count, and it is known. summarize() minds the rest.
+ * What an unread view may change is said in docs/ARCHITECTURE.md, Trust.
+ */
+static bool may_go_unread(
+	const struct observer *observer, const struct config *config, const struct netns *netns)
+{
+	return !config_may_trust(config, netns) && is_known(observer, config, netns);
 }
 
 static void put_off(struct netns *netns)
 {
 	uint64_t earliest = monotonic_usec() + VIEW_TORN_PAUSE_USEC;
 
-	netns->is_stale = true;
+	netns->is_stale = netns->is_put_off = true;
 	if (netns->not_before < earliest)
 		netns->not_before = earliest;
 }
@@ -574,10 +607,11 @@ static int refresh_view_when_due(
 {
 	int r;
 
+	netns->is_put_off = netns->error < 0 && may_go_unread(observer, config, netns);
 	if (monotonic_usec() < netns->not_before && may_pause(observer, config, netns))
-		return netns->error < 0 && !may_go_unread(config, netns) ? -EAGAIN : 0;
+		return netns->error < 0 && !netns->is_put_off ? -EAGAIN : 0;
 	r = refresh_view(observer, netns);
-	if (r < 0 && may_go_unread(config, netns)) {
+	if (r < 0 && may_go_unread(observer, config, netns)) {
 		put_off(netns);
 		return 0;
 	}
@@ -607,7 +641,7 @@ static int refresh_views(struct observer *observer, const struct config *config)
 	return result;
 }
 
-static void summarize(struct observer *observer)
+static void summarize(struct observer *observer, const struct config *config)
 {
 	struct snapshot *snapshot = &observer->snapshot;
 	bool complete = snapshot->n_netns > 0 && snapshot->n_more == snapshot->n_more_untrusted &&
@@ -615,8 +649,7 @@ static void summarize(struct observer *observer)
 
 	/* A guest can keep us from reading, by changes without end: the core minds those that count. */
 	for (size_t i = 0; i < snapshot->n_netns; i++)
-		complete = complete &&
-			   (snapshot->netns[i].has_view || snapshot->netns[i].owner == OWNER_OTHER);
+		complete = complete && is_known(observer, config, &snapshot->netns[i]);
 	/* A process that could not be asked may be all that says whose its namespace is. Later, memory does. */
 	if (observer->sightings[OBSERVE_PROCESSES].is_incomplete && !observer->was_complete)
 		complete = false;
@@ -669,9 +702,15 @@ static int read_stale(struct observer *observer, const struct config *config)
 	return r < 0 ? -EAGAIN : 0;
 }
 
+bool observer_takes_longer(const struct observer *observer, uint64_t usec)
+{
+	return list_is_due(observer) && observer->listing_took > usec;
+}
+
 int observer_refresh(struct observer *observer, const struct config *config)
 {
-	bool unsure;
+	uint64_t begin = monotonic_usec();
+	bool lists = list_is_due(observer), unsure;
 	int r = 0;
 
 	if (observer->nsid_bell_fd < 0)
@@ -687,24 +726,41 @@ int observer_refresh(struct observer *observer, const struct config *config)
 		r = read_again(observer, config);
 		unsure = hear(observer, config);
 	}
-	summarize(observer);
+	summarize(observer, config);
+	if (lists)
+		observer->listing_took = monotonic_usec() - begin;
 	return r < 0 || unsure || observer->list_is_incomplete ? -EAGAIN : 0;
+}
+
+/* A pass of its own for it? What has failed makes the pass fail, which is repeated ever more rarely. */
+static bool is_awaited(const struct netns *netns)
+{
+	return view_is_stale(netns) && netns->not_before > 0 &&
+	       (netns->error == 0 || netns->is_put_off);
+}
+
+static void earlier(uint64_t *due, uint64_t time)
+{
+	if (time > 0 && (*due == 0 || time < *due))
+		*due = time;
 }
 
 uint64_t observer_due(const struct observer *observer)
 {
-	uint64_t due = observer->look_again_at;
+	uint64_t due = 0;
 
-	if (observer->list_is_stale && (due == 0 || observer->list_not_before < due))
-		due = observer->list_not_before;
-	if (observer->processes_are_stale && (due == 0 || observer->scan_not_before < due))
-		due = observer->scan_not_before;
+	if (!observer->list_has_failed) {
+		due = observer->look_again_at;
+		if (observer->list_is_stale)
+			earlier(&due, observer->list_not_before);
+		if (observer->processes_are_stale)
+			earlier(&due, observer->scan_not_before);
+	}
 	for (size_t i = 0; i < observer->snapshot.n_netns; i++) {
 		const struct netns *netns = &observer->snapshot.netns[i];
 
-		if (view_is_stale(netns) && netns->not_before > 0 &&
-			(due == 0 || netns->not_before < due))
-			due = netns->not_before;
+		if (is_awaited(netns))
+			earlier(&due, netns->not_before);
 	}
 	return due;
 }

@@ -35,7 +35,9 @@ struct observer {
 	uint64_t next_seq;
 	size_t netns_max;         /* namespaces that are looked at */
 	uint64_t view_free_usec;  /* a read that took less costs no pause */
+	uint64_t unread_max_usec; /* so long a namespace of which nothing is known is waited for */
 	bool list_is_stale;       /* namespaces may have come or gone */
+	bool list_has_failed;     /* when it was last to be made: the caller tries again */
 	bool files_are_stale;     /* … with their files */
 	bool processes_are_stale; /* … with their processes */
 	bool views_are_stale;     /* every namespace must be read */
@@ -46,6 +48,7 @@ struct observer {
 	/* CLOCK_MONOTONIC, microseconds: listing takes its time, so it does not follow each bell. */
 	uint64_t list_not_before, scan_not_before;
 	uint64_t look_again_at; /* for namespaces that are being made; 0: there are none */
+	uint64_t listing_took;  /* microseconds, of the last list and reads; UINT64_MAX: none yet */
 };
 
 #define OBSERVER_NONE ((struct observer){ .nsid_bell_fd = -1 })
@@ -65,6 +68,12 @@ void observer_ring_all(struct observer *observer);
  * -errno: nothing was changed.
  */
 int observer_refresh(struct observer *observer, const struct config *config);
+
+/*
+ * Whether that would be to find out anew which namespaces there are, or to read all of them, and took more than `usec` the last
+ * time; or was never done.
+ */
+bool observer_takes_longer(const struct observer *observer, uint64_t usec);
 
 /* When to call again for what was put off (CLOCK_MONOTONIC, microseconds); 0: nothing was. */
 uint64_t observer_due(const struct observer *observer);

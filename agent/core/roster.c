@@ -563,6 +563,8 @@ static void take_over(struct member *member)
 	netns->error = known->error;
 	netns->is_stale = known->is_stale;
 	netns->not_before = known->not_before;
+	netns->failing_since = known->failing_since;
+	netns->is_put_off = known->is_put_off;
 	if (netns_id_is_none(&netns->id))
 		netns->id = known->id;
 }

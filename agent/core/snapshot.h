@@ -89,7 +89,9 @@ struct netns {
 	struct netns_view view;
 	/* The observer's: read it again; its number was given back, so that another may have it. */
 	bool is_stale, is_renewed;
-	uint64_t not_before; /* CLOCK_MONOTONIC, microseconds; 0: whenever it rings */
+	uint64_t not_before;    /* CLOCK_MONOTONIC, microseconds; 0: whenever it rings */
+	uint64_t failing_since; /* the same; 0: the last read did not fail */
+	bool is_put_off;        /* with `error`: nobody waits for it, it is read when it is due */
 };
 
 /* A file that looked like a namespace and is none, or cannot be opened, with the reason. */

@@ -298,7 +298,8 @@ static size_t count_unread(const struct status *status)
 	for (size_t i = 0; i < status->snapshot->n_netns; i++) {
 		const struct netns *netns = &status->snapshot->netns[i];
 
-		n += netns->owner != OWNER_OTHER && (!netns->has_view || netns->error != 0);
+		n += netns->owner != OWNER_OTHER && !netns->is_put_off &&
+		     (!netns->has_view || netns->error != 0);
 	}
 	return n;
 }

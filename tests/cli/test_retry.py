@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What fails for as long as it lasts is tried again, ever more rarely; when it is over, soon."""
 
+import re
 import time
 
 import pytest
 
 from control import NAME, connect, wait_for
-from sandbox import CTL
+from sandbox import AGENT, CTL
+from tracing import failing
 
 FEATURE = "tx-ipxip4-segmentation"
 PASSES_MAX = 3  # in three seconds, after a while: one each three is the rarest
@@ -56,3 +58,22 @@ def test_no_room_for_notes(crowded):
         crowded.do("rm", f"{RUN}/filling")
         wait_for(lambda: wan(client)["attachment"] != "none")
     assert crowded.is_attached() and f"{FEATURE}: off" in crowded.do("ethtool", "-k", "wan")
+
+
+@pytest.mark.parametrize("call, error", [("openat", "ENFILE"), ("sendmsg", "ENOBUFS")])
+def test_namespaces_that_cannot_be_listed(sandbox, call, error):
+    """As when the system's table of files is full, which any user can have it."""
+    sandbox.start_agent("--log-level", "debug", command=(AGENT,))
+
+    def passes():
+        return len(re.findall(r"pass \d+: \d+ us", sandbox.logged()))
+
+    with failing(sandbox, "-e", f"inject={call}:error={error}"):
+        before = passes()
+        sandbox.run(CTL, "resync")
+        wait_for(lambda: passes() > before + 3)
+        time.sleep(3)
+        before = passes()
+        time.sleep(3)
+        assert passes() - before <= PASSES_MAX
+    sandbox.do(CTL, "resync")
