@@ -695,20 +695,6 @@ int interfaces_restore(struct interfaces *interfaces)
 	return interfaces->may_pass ? -EAGAIN : 0;
 }
 
-/* While it changes it is nobody's, and its packets ask the FIB. */
-static void set_uplink(struct maps_uplink *place, const struct maps_uplink *wanted)
-{
-	if (uplink_equal(place, wanted))
-		return;
-	__atomic_store_n(&place->ifindex, 0, __ATOMIC_SEQ_CST);
-	memcpy(place->routed, wanted->routed, sizeof(place->routed));
-	memcpy(place->via, wanted->via, sizeof(place->via));
-	place->is_default = wanted->is_default;
-	place->gateway = 0;
-	place->generation++;
-	__atomic_store_n(&place->ifindex, wanted->ifindex, __ATOMIC_SEQ_CST);
-}
-
 /* Tells the program what it may know of its interfaces' routes. */
 static void tell_routes(struct interfaces *interfaces, const struct routes *routes)
 {
@@ -731,7 +717,7 @@ static void tell_routes(struct interfaces *interfaces, const struct routes *rout
 			continue;
 		}
 		taken[place] = true;
-		set_uplink(&places[place], &uplink);
+		uplink_store(&places[place], &uplink, interfaces->suspended);
 	}
 	for (size_t i = 0; i < MAPS_UPLINKS; i++)
 		if (!taken[i])
@@ -751,6 +737,25 @@ void interfaces_doubt(struct interfaces *interfaces)
 	for (size_t i = 0; i < interfaces->n; i++)
 		if (interfaces->list[i].next_hop == UPLINK_SHORTCUT)
 			interfaces->list[i].next_hop = UPLINK_UNREAD;
+}
+
+void interfaces_suspend(struct interfaces *interfaces)
+{
+	struct maps_uplink *places = dataplane_tables(interfaces->dataplane)->uplinks;
+
+	interfaces->suspended = true;
+	for (size_t i = 0; i < MAPS_UPLINKS; i++)
+		if (places[i].ifindex != 0)
+			__atomic_fetch_or(&places[i].ifindex, UPLINK_SUSPENDED, __ATOMIC_SEQ_CST);
+}
+
+void interfaces_resume(struct interfaces *interfaces)
+{
+	struct maps_uplink *places = dataplane_tables(interfaces->dataplane)->uplinks;
+
+	interfaces->suspended = false;
+	for (size_t i = 0; i < MAPS_UPLINKS; i++)
+		__atomic_fetch_and(&places[i].ifindex, ~UPLINK_SUSPENDED, __ATOMIC_SEQ_CST);
 }
 
 /* The gateways that the program may send to: only those with a link-layer address have an entry. */
@@ -777,8 +782,8 @@ static void check_learned(const struct interfaces *interfaces, struct maps_uplin
 	__u64 word = __atomic_load_n(&place->gateway, __ATOMIC_RELAXED);
 
 	if ((uint16_t)word == place->generation &&
-		!next_hops_are_reached_by(
-			&interfaces->upkeep.hops, place->ifindex, maps_gateway_mac(&word)))
+		!next_hops_are_reached_by(&interfaces->upkeep.hops,
+			place->ifindex & ~UPLINK_SUSPENDED, maps_gateway_mac(&word)))
 		place->generation++;
 }
 

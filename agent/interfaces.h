@@ -32,6 +32,7 @@ struct interfaces {
 	uint64_t
 		give_back_at; /* likewise, device features where nothing is attached any more; 0: none */
 	bool untold;          /* routes have changed since the program was told */
+	bool suspended;       /* what it is told it must not believe yet */
 	struct status_interface *list;
 	size_t n;
 	struct upkeep upkeep; /* of their gateways */
@@ -84,6 +85,16 @@ bool interfaces_are_placed(const struct interfaces *interfaces);
  * while they are not to be read yet.
  */
 void interfaces_doubt(struct interfaces *interfaces);
+
+/* Bells are gathered for as long: what takes no more may go unheard. */
+#define INTERFACES_DEAF_USEC (10 * 1000)
+
+/*
+ * Before what takes longer: nobody listens to the routes meanwhile, so the program asks the kernel for each packet.
+ * _resume() when what was said has been heard; what that put in doubt stays so.
+ */
+void interfaces_suspend(struct interfaces *interfaces);
+void interfaces_resume(struct interfaces *interfaces);
 
 /*
  * Has the kernel look after the gateways, as upkeep_run() does, and the program forget of the default ones what is no

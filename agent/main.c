@@ -38,6 +38,9 @@
 #define LOCK_FILE "agent.lock" /* one agent at a time; nobody else may even open it */
 #define LIFE_FILE "lock" /* by which those who may look, and no more, see that an agent runs */
 
+/* After the bells, and before the clients (control.c). */
+#define HEARING_PRIORITY 10
+
 /* Bells come in swarms (one `ip netns add` and its set-up ring a dozen times): one pass for all. */
 #define DEBOUNCE_USEC (10 * 1000)
 #define RETRY_MIN_USEC (50 * 1000)
@@ -73,6 +76,7 @@ struct agent {
 	sd_event_source *periodic_timer;
 	sd_event_source *upkeep_timer;
 	sd_event_source *links_timer;
+	sd_event_source *hearing; /* behind the bells */
 	bool pass_is_due;
 	uint64_t pass_at_usec; /* with pass_is_due */
 	uint64_t rung_usec;    /* a bell asks for a pass in so many; UINT64_MAX: none does */
@@ -96,6 +100,7 @@ static void agent_done(struct agent *agent)
 	sd_event_source_unref(agent->periodic_timer);
 	sd_event_source_unref(agent->upkeep_timer);
 	sd_event_source_unref(agent->links_timer);
+	sd_event_source_unref(agent->hearing);
 	sd_event_unref(agent->event);
 	reconciler_done(&agent->reconciler);
 	modes_done(&agent->modes);
@@ -269,6 +274,29 @@ static void note_changes(struct agent *agent, int r)
 
 	agent->is_unsettled = changed && agent->further < FURTHER_MAX;
 	agent->further = changed ? agent->further + 1 : 0;
+}
+
+/*
+ * What the program was told may be believed again when the bells have been heard that rang meanwhile: the loop looks for
+ * them first.
+ */
+static int on_prepare(sd_event_source *source, void *userdata)
+{
+	struct agent *agent = userdata;
+
+	(void)source;
+	if (agent->reconciler.interfaces.suspended) /* once more the next time, if this fails */
+		(void)sd_event_source_set_enabled(agent->hearing, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+static int on_hearing(sd_event_source *source, void *userdata)
+{
+	struct agent *agent = userdata;
+
+	(void)source;
+	interfaces_resume(&agent->reconciler.interfaces);
+	return 0;
 }
 
 static int run_pass(struct agent *agent)
@@ -586,10 +614,17 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si,
 	return reload(userdata, &taken);
 }
 
+static void expect_status(struct agent *agent)
+{
+	if (publisher_takes_long(&agent->publisher))
+		interfaces_suspend(&agent->reconciler.interfaces);
+}
+
 static json_t *control_status(void *userdata)
 {
 	struct agent *agent = userdata;
 
+	expect_status(agent);
 	return reconciler_status(&agent->reconciler);
 }
 
@@ -597,6 +632,7 @@ static json_t *control_picture(void *userdata)
 {
 	struct agent *agent = userdata;
 
+	expect_status(agent);
 	return reconciler_picture(&agent->reconciler);
 }
 
@@ -767,6 +803,17 @@ static int add_io(struct agent *agent, int fd, uint32_t events, sd_event_io_hand
 	return end_with(source, r);
 }
 
+static int add_own_bell(struct agent *agent)
+{
+	sd_event_source *source = NULL;
+	int r = sd_event_add_io(
+		agent->event, &source, agent->own_bell_fd, EPOLLIN, on_netlink, agent);
+
+	if (r >= 0)
+		r = sd_event_source_set_prepare(source, on_prepare);
+	return end_with(source, r);
+}
+
 static int add_signal(struct agent *agent, int signal, sd_event_signal_handler_t handler)
 {
 	sd_event_source *source = NULL;
@@ -792,6 +839,17 @@ static int add_timer(struct agent *agent, sd_event_time_handler_t handler, sd_ev
 	return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
 }
 
+static int add_hearing(struct agent *agent)
+{
+	int r = sd_event_add_defer(agent->event, &agent->hearing, on_hearing, agent);
+
+	if (r >= 0)
+		r = sd_event_source_set_priority(agent->hearing, HEARING_PRIORITY);
+	if (r >= 0)
+		r = sd_event_source_set_exit_on_failure(agent->hearing, true);
+	return r < 0 ? r : sd_event_source_set_enabled(agent->hearing, SD_EVENT_OFF);
+}
+
 static int wire(struct agent *agent)
 {
 	int r;
@@ -806,7 +864,7 @@ static int wire(struct agent *agent)
 		(r = publisher_wire(&agent->publisher, agent->event)) < 0 ||
 		(r = add_timer(agent, on_upkeep_timer, &agent->upkeep_timer)) < 0 ||
 		(r = add_timer(agent, on_links_timer, &agent->links_timer)) < 0 ||
-		(r = add_io(agent, agent->own_bell_fd, EPOLLIN, on_netlink)) < 0 ||
+		(r = add_hearing(agent)) < 0 || (r = add_own_bell(agent)) < 0 ||
 		(r = add_io(agent, agent->bell_fd, EPOLLIN, on_netlink)) < 0 ||
 		(r = add_io(agent, agent->link_bell_fd, EPOLLIN, on_links)) < 0 ||
 		(r = add_io(agent, agent->mount_bell_fd, EPOLLPRI, on_mounts)) < 0)

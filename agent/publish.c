@@ -71,12 +71,19 @@ static void stop_child(struct publisher *publisher)
 	publisher->pid = 0;
 }
 
+bool publisher_takes_long(const struct publisher *publisher)
+{
+	return publisher->not_before_usec == 0 || publisher->took_usec > INTERFACES_DEAF_USEC;
+}
+
 int publisher_publish(struct publisher *publisher)
 {
 	uint64_t begin = clock_usec(CLOCK_PROCESS_CPUTIME_ID);
 	int r;
 
 	stop_child(publisher);
+	if (publisher_takes_long(publisher))
+		interfaces_suspend(&publisher->reconciler->interfaces);
 	r = write_status(publisher);
 	publisher->is_behind = r < 0;
 	memory_give_back();

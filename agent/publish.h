@@ -31,6 +31,9 @@ int publisher_wire(struct publisher *publisher, sd_event *event);
 /* Ends a child. */
 void publisher_done(struct publisher *publisher);
 
+/* Whether to make one takes longer than a bell may go unheard, by the last one; or there was none. */
+bool publisher_takes_long(const struct publisher *publisher);
+
 /* Writes it now, and returns when it is there; ends a child first. 0 or -errno. A failure is logged once. */
 int publisher_publish(struct publisher *publisher);
 

@@ -651,6 +651,8 @@ int reconciler_run(struct reconciler *reconciler)
 
 	reconciler->pass_error = 0;
 	reconciler->room_was_freed = false;
+	if (observer_takes_longer(&reconciler->observer, INTERFACES_DEAF_USEC))
+		interfaces_suspend(&reconciler->interfaces);
 	r = do_pass(reconciler, &refreshed);
 	reconciler->has_failed = r < 0;
 	/* Where the pass was not to read them anyway, they wait for their time. */

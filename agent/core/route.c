@@ -214,9 +214,23 @@ enum uplink_state uplink_make(
 
 bool uplink_equal(const struct maps_uplink *a, const struct maps_uplink *b)
 {
-	return a->ifindex == b->ifindex && a->is_default == b->is_default &&
-	       memcmp(a->via, b->via, sizeof(a->via)) == 0 &&
+	return ((a->ifindex ^ b->ifindex) & ~UPLINK_SUSPENDED) == 0 &&
+	       a->is_default == b->is_default && memcmp(a->via, b->via, sizeof(a->via)) == 0 &&
 	       memcmp(a->routed, b->routed, sizeof(a->routed)) == 0;
+}
+
+void uplink_store(struct maps_uplink *place, const struct maps_uplink *wanted, bool suspended)
+{
+	if (uplink_equal(place, wanted))
+		return;
+	__atomic_store_n(&place->ifindex, 0, __ATOMIC_SEQ_CST);
+	memcpy(place->routed, wanted->routed, sizeof(place->routed));
+	memcpy(place->via, wanted->via, sizeof(place->via));
+	place->is_default = wanted->is_default;
+	place->gateway = 0;
+	place->generation++;
+	__atomic_store_n(&place->ifindex, wanted->ifindex | (suspended ? UPLINK_SUSPENDED : 0),
+		__ATOMIC_SEQ_CST);
 }
 
 const char *uplink_state_name(enum uplink_state state)

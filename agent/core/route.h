@@ -79,7 +79,16 @@ enum uplink_state uplink_make(
  */
 void uplink_mark(struct maps_uplink *uplink, const struct ip4_prefix *destination);
 
-/* Whether both say the same, apart from generation and gateway. */
+/* In maps_uplink.ifindex, which is nobody's then: what it says holds, but must not be believed just now. */
+#define UPLINK_SUSPENDED (UINT32_C(1) << 31)
+
+/*
+ * Writes what the program shall know; generation and gateway are its own affair. While that changes the place is nobody's, and
+ * packets ask the FIB. `suspended`: as they do afterwards, until UPLINK_SUSPENDED is taken off.
+ */
+void uplink_store(struct maps_uplink *place, const struct maps_uplink *wanted, bool suspended);
+
+/* Whether both say the same, apart from generation, gateway and UPLINK_SUSPENDED. */
 bool uplink_equal(const struct maps_uplink *a, const struct maps_uplink *b);
 
 /* "shortcut", "routing-rules", … as the status spells them. */

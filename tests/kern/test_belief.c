@@ -231,6 +231,27 @@ static void test_lost_bells_may_be_about_all(void **state)
 	assert_int_equal(follower->uplink->ifindex, 0);
 }
 
+/* In a pass nothing is believed; afterwards what was believed before, but for what was heard. */
+static void test_what_is_believed_in_a_pass_and_afterwards(void **state)
+{
+	struct follower *follower = *state;
+
+	told(follower, LONG_PAUSE);
+	interfaces_suspend(&follower->interfaces);
+	assert_int_not_equal(follower->uplink->ifindex, IFINDEX);
+	hear(follower, "ip route add 9.9.9.0/24 dev lo");
+	assert_int_not_equal(follower->uplink->ifindex, IFINDEX);
+	interfaces_resume(&follower->interfaces);
+	assert_int_equal(follower->uplink->ifindex, IFINDEX);
+	assert_true(is_marked(follower->uplink, 0x09090901));
+	interfaces_suspend(&follower->interfaces);
+	hear(follower, "ip route add default dev lo metric 7");
+	interfaces_resume(&follower->interfaces);
+	assert_int_equal(follower->uplink->ifindex, 0);
+	assert_int_equal(system("ip route del default dev lo metric 7"), 0);
+	hear(follower, "ip route del 9.9.9.0/24 dev lo");
+}
+
 /* Of few routes, which are read anew in milliseconds: a link that comes costs nobody the shortcut. */
 static void test_what_is_read_right_away_is_not_doubted(void **state)
 {
@@ -272,6 +293,8 @@ int main(void)
 			tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_what_may_be_about_all_is_believed_of_nobody, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_what_is_believed_in_a_pass_and_afterwards, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_lost_bells_may_be_about_all, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(

@@ -261,6 +261,28 @@ static void test_equality_is_blind_to_what_the_program_wrote(void **state)
 	assert_false(uplink_equal(&a, &b));
 }
 
+/* What is told while nobody hears is there to be believed, once somebody does. */
+static void test_what_is_stored_while_nobody_hears(void **state)
+{
+	const struct maps_uplink first = { .ifindex = 3, .is_default = 1 },
+				 second = { .ifindex = 3 };
+	struct maps_uplink place = { .ifindex = 3 };
+
+	(void)state;
+	uplink_store(&place, &first, true);
+	assert_int_equal(place.ifindex, 3 | UPLINK_SUSPENDED);
+	assert_true(uplink_equal(&place, &first) && place.generation == 1);
+	/* The same again changes nothing. */
+	uplink_store(&place, &first, true);
+	uplink_store(&place, &first, false);
+	assert_int_equal(place.ifindex, 3 | UPLINK_SUSPENDED);
+	assert_int_equal(place.generation, 1);
+	place.gateway = 7;
+	uplink_store(&place, &second, false);
+	assert_int_equal(place.ifindex, 3);
+	assert_true(place.gateway == 0 && place.generation == 2 && !place.is_default);
+}
+
 /* A tenth of a processor at most, but never deaf for long. */
 static void test_the_pause_grows_with_the_time_it_took(void **state)
 {
@@ -275,6 +297,7 @@ static void test_the_pause_grows_with_the_time_it_took(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_stored_while_nobody_hears),
 		cmocka_unit_test(test_the_pause_grows_with_the_time_it_took),
 		cmocka_unit_test(test_only_the_default_route_leads_to_most),
 		cmocka_unit_test(test_no_client_has_these_addresses),

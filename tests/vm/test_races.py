@@ -4,6 +4,7 @@ doubled or sent over the POP, and the map comes out right."""
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 
@@ -14,7 +15,7 @@ import faults
 import fleet
 import traffic
 from dweller import AS_USER, LOCAL, Process
-from topology import run, wait_for
+from topology import CLIENT, run, wait_for
 
 # Between the parts of a dump the agent stands still for so long; within this, its namespace ends.
 STALL_USEC = 400_000
@@ -58,6 +59,31 @@ def test_a_namespace_ends_in_the_middle_of_a_dump(world, running):
     print(f"{reads} reads, {stalled} of them held")
     assert stalled >= STALLS - 1
     wait_map(world)
+
+
+def test_a_route_comes_in_the_middle_of_a_pass(world):
+    """From then on the kernel alone is asked about whom it leads to: here it says that there is no way, so he is left to the POP."""
+    server = world.servers[1]
+    unreachable = "unreachable", f"{CLIENT}/32"
+    delays = f"inject=recvmsg:delay_enter={STALL_USEC // 4}:when=1+"
+    with faults.new_agent() as started:
+        wait_for(lambda: traffic.way_of_an_answer(world, server) == "direct", "direct")
+        with faults.Tracer(started.process.pid, faults.strace("-e", "trace=recvmsg", "-e", delays)):
+            run(agent.CTL, "resync", check=False)  # it knows now how long that takes
+            seen = len(faults.trace_text())
+            with subprocess.Popen([agent.CTL, "resync"], stdout=subprocess.DEVNULL) as asking:
+                try:
+                    wait_for(lambda: re.search(r"NLM_F_MULTI.*\(DELAYED\)", faults.trace_text()[seen:]), "it lists something")
+                    run("ip", "route", "add", *unreachable)
+                    ways = []
+                    while asking.poll() is None:  # the pass is under way
+                        ways.append(traffic.way_of_an_answer(world, server))
+                    # The last may have been asked when it was over; there is a bell to be heard then.
+                    assert ways[:-1] and set(ways[:-1]) == {"tunnel"}, ways
+                finally:
+                    run("ip", "route", "delete", *unreachable)
+                    asking.kill()
+        wait_for(lambda: traffic.way_of_an_answer(world, server) == "direct", "direct again", 30)
 
 
 def test_a_tunnel_comes_to_the_host_in_the_middle_of_a_dump(world, running):
