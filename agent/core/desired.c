@@ -70,6 +70,12 @@ void rows_sort(struct rows *rows)
 		qsort(rows->list, rows->n, sizeof(*rows->list), compare_rows);
 }
 
+const struct row *rows_find(const struct rows *rows, const struct row *key)
+{
+	return rows->n > 0 ? bsearch(key, rows->list, rows->n, sizeof(*rows->list), compare_rows)
+			   : NULL;
+}
+
 void rows_done(struct rows *rows)
 {
 	free(rows->list);
@@ -203,19 +209,12 @@ static int claim_tunnel(struct claims *claims, const struct tunnels *tunnels, si
 		REASON_NOT_ALLOWED);
 }
 
-static int compare_row_to_key(const void *pkey, const void *prow)
-{
-	return row_compare(pkey, prow);
-}
-
 static const struct row *find_row(
 	const struct rows *rows, enum row_map map, struct ip4 remote, struct ip4 inner_source)
 {
 	struct row key = { .map = map, .remote = remote, .inner_source = inner_source };
 
-	if (rows->n == 0)
-		return NULL;
-	return bsearch(&key, rows->list, rows->n, sizeof(key), compare_row_to_key);
+	return rows_find(rows, &key);
 }
 
 /* Whether the row makes the claim true already. */

@@ -36,6 +36,8 @@ bool row_contents_equal(const struct row *a, const struct row *b);
 /* Whether a row of a remote that is not shared is for packets with that inner source; none: with any private one. */
 bool row_serves(const struct row *row, struct ip4 inner_source);
 void rows_sort(struct rows *rows);
+/* The one with the map, remote and inner source of `key`; NULL: there is none. */
+const struct row *rows_find(const struct rows *rows, const struct row *key);
 void rows_done(struct rows *rows);
 
 /* What the maps hold now: it tells who was first where the tunnels cannot, as after a restart. */

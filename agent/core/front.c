@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <stdlib.h>
-
 #include "agent/core/front.h"
 
 static uint64_t word(struct ip4 remote, uint32_t low)
@@ -89,23 +87,15 @@ void front_put(const struct front *front, const struct row *row)
 	store(&way->address, word(row->remote, row->entry.game_server_ip));
 }
 
-static int compare_remote(const void *key, const void *element)
-{
-	const struct row *a = key, *b = element;
-
-	return row_compare(a, b);
-}
-
 /* Takes out what no row stands behind. */
 static void sync_way(struct maps_front_way *way, const struct rows *rows)
 {
 	const struct row key = { .map = ROW_REMOTES, .remote = remote_of(way->address) };
-	const struct row *row = NULL;
+	const struct row *row;
 
 	if (way->address == 0)
 		return;
-	if (rows->n > 0)
-		row = bsearch(&key, rows->list, rows->n, sizeof(*rows->list), compare_remote);
+	row = rows_find(rows, &key);
 	if (!row || !front_takes(row) ||
 		way->address != word(row->remote, row->entry.game_server_ip) ||
 		way->counter != counter_of(row))

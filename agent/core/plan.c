@@ -108,17 +108,6 @@ static int add_no_room(struct plan *plan, const struct row *row)
 	return 0;
 }
 
-static int compare_rows(const void *a, const void *b)
-{
-	return row_compare(a, b);
-}
-
-static const struct row *find_row(const struct rows *rows, const struct row *key)
-{
-	return rows->n > 0 ? bsearch(key, rows->list, rows->n, sizeof(*rows->list), compare_rows)
-			   : NULL;
-}
-
 static uint32_t count_map(const struct rows *rows, enum row_map map)
 {
 	uint32_t n = 0;
@@ -132,7 +121,7 @@ static const struct row *find_above(const struct rows *have, const struct row *r
 {
 	const struct row key = { .map = ROW_REMOTES, .remote = row->remote };
 
-	return find_row(have, &key);
+	return rows_find(have, &key);
 }
 
 /* A row of `sources` that no packet gets to, since that of its remote does not say "shared". */
@@ -186,7 +175,7 @@ static const struct row *find_heir(const struct rows *desired, const struct row 
 	if (!(old->entry.flags & MAPS_FLAG_OWN_SOURCE))
 		return NULL;
 	key.inner_source.be = old->entry.game_server_ip;
-	heir = find_row(desired, &key);
+	heir = rows_find(desired, &key);
 	return heir && heir->entry.game_server_ip == old->entry.game_server_ip ? heir : NULL;
 }
 
@@ -231,7 +220,7 @@ static int plan_change(struct draft *draft, const struct row *old, const struct 
 static int plan_upsert(
 	struct draft *draft, const struct row *row, uint32_t *n_rows, bool *ret_waits)
 {
-	const struct row *old = find_row(draft->have, row);
+	const struct row *old = rows_find(draft->have, row);
 	uint32_t slot;
 
 	if (old)
@@ -276,7 +265,7 @@ static int plan_sources(struct draft *draft)
 /* What comes of the desired row of a remote; instead of a shared one whose heir found no room, its own one. */
 static struct row choose_row(const struct draft *draft, const struct row *row)
 {
-	const struct row *old = find_row(draft->have, row);
+	const struct row *old = rows_find(draft->have, row);
 	const struct row *heir = old ? find_heir(draft->desired, old) : NULL;
 	bool *waits = heir ? &draft->waits[heir - draft->desired->list] : NULL;
 
@@ -312,7 +301,7 @@ static int plan_removals(struct draft *draft, enum row_map map, bool dead)
 		const struct row *row = &draft->have->list[i];
 
 		if (row->map != map || is_dead(draft->have, row) != dead ||
-			find_row(draft->desired, row))
+			rows_find(draft->desired, row))
 			continue;
 		if (!add_op(&draft->plan, PLAN_REMOVE, row, row->entry.slot))
 			return -ENOMEM;
@@ -418,7 +407,7 @@ bool plan_hold_back(struct plan_op *op)
 
 size_t plan_tunnel_of(const struct rows *desired, const struct row *row)
 {
-	const struct row *wanted = find_row(desired, row), *heir = find_heir(desired, row);
+	const struct row *wanted = rows_find(desired, row), *heir = find_heir(desired, row);
 
 	if (wanted && heir && (wanted->entry.flags & MAPS_FLAG_SHARED))
 		return heir->tunnel;

@@ -55,11 +55,6 @@ int live_count(struct live *live)
 	return 0;
 }
 
-static int compare_rows(const void *a, const void *b)
-{
-	return row_compare(a, b);
-}
-
 struct map_use live_use(const struct live *live)
 {
 	struct map_use use = { 0 };
@@ -81,9 +76,7 @@ size_t live_find(const struct live *live, struct ip4 remote, struct ip4 inner_so
 	};
 	const struct row *found;
 
-	if (live->rows.n == 0)
-		return SIZE_MAX;
-	found = bsearch(&key, live->rows.list, live->rows.n, sizeof(key), compare_rows);
+	found = rows_find(&live->rows, &key);
 	return found ? (size_t)(found - live->rows.list) : SIZE_MAX;
 }
 
